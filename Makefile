@@ -1,0 +1,54 @@
+# Everything a developer runs. Needs make and Python 3.11 or later, nothing else: each target makes the environment that
+# it needs in .venv, and makes it again when pyproject.toml has changed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+BASE := $(VENV)/.base-installed
+DEV  := $(VENV)/.dev-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs clean
+
+help:  ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(BASE)  ## Train across synthetic shops and show what each gains by joining.
+	$(BIN)/coterie demo
+
+test: $(DEV)  ## Run all tests, the examples in docstrings included.
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+
+check: $(DEV)  ## Lint, formatting, types, import directions, documentation.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(DEV)  ## Run every benchmark that has its data; COTERIE_DATA names the folder.
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+docs: $(DEV)  ## Build the documentation into site/.
+	$(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
+clean:  ## Remove the environment and everything that is built.
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find coterie tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Coterie needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e .
+	@touch $@
+
+# The development environment holds the base one too: a later `make demo` need not install anything.
+$(DEV): pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e '.[dev]'
+	@touch $(BASE) $@

@@ -1,0 +1,61 @@
+"""The command line: `coterie COMMAND ...`, one file per command.
+
+A command collects what was asked, calls the library, and hands one result to `coterie.cli.output`: a table for a person
+or one JSON object. What is heavy to import (numba, polars, matplotlib) is imported when a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from coterie.cli import data, demo, evaluate, init, recommend, train
+from coterie.cli.options import CleanCommand, DescribeCommand, EvaluateCommand, PlainCommand, TrainCommand
+from coterie.cli.output import guarded
+from coterie import __version__
+
+app = typer.Typer(
+    name="coterie",
+    help="Train recommenders across organisations and devices that may not share their data.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    suggest_commands=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"coterie {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+app.command("demo", cls=PlainCommand, short_help="Synthetic shops train together: what does each gain?")(demo.demo)
+app.command("init", cls=PlainCommand, short_help="Write a settings file that explains every option.")(init.init)
+app.add_typer(data.app, name="data", short_help="Look at a log, clean one, make one.")
+app.command("train", cls=TrainCommand, short_help="Train across clients and compare.")(train.train)
+app.command("evaluate", cls=EvaluateCommand, short_help="Measure a run on another log.")(evaluate.evaluate)
+app.command("recommend", cls=PlainCommand, short_help="What completes a basket, and why.")(recommend.recommend)
+data.app.command("describe", cls=DescribeCommand, short_help="Columns, their meaning, counts.")(data.describe)
+data.app.command("clean", cls=CleanCommand, short_help="Clean a log and say what was dropped.")(data.clean)
+data.app.command("market", cls=PlainCommand, short_help="Write the log of a synthetic market.")(data.market)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code: 0 done, 1 the environment failed, 2 wrong usage or input."""
+    asked = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(guarded(lambda: app(args=asked, prog_name="coterie", standalone_mode=False), as_json="--json" in asked))

@@ -1,0 +1,163 @@
+"""Questions from held-out rows: what is in hand, what is asked for, and to whom the answer belongs.
+
+Every function returns a frame with one row per question and the columns that `splits.HeldOut.cases` promises, in an
+order that does not depend on the order of the rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from coterie.errors import DataError
+
+_KEYS = ("client", "user", "basket")
+_TEXTS = pl.List(pl.String)
+
+
+def cart_cases(held: pl.DataFrame, max_targets: int, rng: np.random.Generator) -> pl.DataFrame:
+    """Leave one item at a time out of each basket with two distinct items or more.
+
+    At most `max_targets` items of a basket, drawn without replacement, are asked for; the cart is all the others.
+    """
+    keys = _present(held, _KEYS)
+    baskets = held.filter(pl.col("basket").is_not_null())
+    lines = baskets.select(*keys, "item").unique().sort(*keys, "item", nulls_last=True)
+    lines = lines.filter(pl.len().over(keys) >= 2)
+    drawn = lines.with_columns(draw=pl.Series(rng.random(len(lines)))).filter(
+        pl.col("draw").rank("ordinal").over(keys) <= max_targets
+    )
+    whole = baskets.group_by(keys).agg(pl.col("item").unique().sort().alias("all"), *_start(baskets))
+    cases = drawn.join(whole, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    target = pl.concat_list("item")
+    return _finished(cases.with_columns(cart=pl.col("all").list.set_difference(target).list.sort(), targets=target))
+
+
+def basket_cases(held: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Ask for all items of each held-out basket whose user has rows in `known`; the cart is empty."""
+    person = _present(held, ("client", "user"))
+    baskets = held.filter(pl.col("user").is_not_null(), pl.col("basket").is_not_null())
+    baskets = baskets.join(known, on=person, how="semi", nulls_equal=True)
+    return _finished(_asked(baskets, _present(held, _KEYS)).with_columns(cart=pl.lit([], _TEXTS)))
+
+
+def user_cases(held: pl.DataFrame, known: pl.DataFrame | None) -> pl.DataFrame:
+    """Ask for each user's held-out items. The cart is null: the items that the user is known to have.
+
+    With `known` rows, only its users are asked, and only for items that they do not have there; a guest's basket counts
+    as a user, whose cart is spelt out since nobody could look it up. Without it, all held-out items are asked for.
+    """
+    held = _by_person(held)
+    keys = _present(held, _KEYS)
+    if known is None:
+        return _finished(_asked(held, keys).with_columns(cart=pl.lit(None, _TEXTS)))
+    known = _by_person(known)
+    new = held.join(known, on=keys, how="semi", nulls_equal=True).join(
+        known, on=[*keys, "item"], how="anti", nulls_equal=True
+    )
+    carts = known.filter(pl.col("user").is_null()).group_by(keys).agg(pl.col("item").unique().sort().alias("cart"))
+    return _finished(_asked(new, keys).join(carts, on=keys, how="left", nulls_equal=True, maintain_order="left"))
+
+
+def new_user_cases(held: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+    """Ask for a fifth of each user's distinct items (drawn; at least one), given the others; one item asks nothing."""
+    held = _by_person(held)
+    keys = _present(held, _KEYS)
+    lines = held.select(*keys, "item").unique().sort(*keys, "item", nulls_last=True).filter(pl.len().over(keys) >= 2)
+    wanted = (pl.len().over(keys) * 0.2).round().clip(lower_bound=1)
+    lines = lines.with_columns(draw=pl.Series(rng.random(len(lines))))
+    lines = lines.with_columns(asked=pl.col("draw").rank("ordinal").over(keys) <= wanted)
+    cases = lines.group_by(keys, maintain_order=True).agg(
+        cart=pl.col("item").filter(~pl.col("asked")), targets=pl.col("item").filter(pl.col("asked"))
+    )
+    return _finished(cases.join(_times(held, keys), on=keys, how="left", nulls_equal=True, maintain_order="left"))
+
+
+def given_cases(cases: pl.DataFrame, train: pl.DataFrame, part: str) -> pl.DataFrame:
+    """Questions as a person wrote them, with repeated items of a cart or target list counted once.
+
+    Raises:
+        DataError: a column is missing or of another type, a case asks for nothing, or a case's basket trains the model.
+    """
+    for name in ("cart", "targets"):
+        if cases.schema.get(name) != _TEXTS:
+            raise DataError(f"{part} cases: column '{name}' must hold lists of item ids, is {cases.schema.get(name)}")
+    if empty := cases.filter(pl.col("targets").list.drop_nulls().list.len().fill_null(0) == 0).height:
+        raise DataError(f"{part} cases: {empty} of {len(cases)} ask for nothing; give each at least one target item")
+    cases = cases.with_columns(pl.col("cart", "targets").list.drop_nulls().list.unique(maintain_order=True))
+    cases = cases.with_columns(
+        pl.lit(None, pl.String).alias(name) for name in ("user", "basket") if name not in cases.columns
+    )
+    _refuse_known_baskets(cases, train, part)
+    return _finished(cases)
+
+
+def with_candidates(cases: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+    """Attach to each case the items to rank for its user (`candidates`: String columns ``user`` and ``item``).
+
+    Raises:
+        DataError: a case's user has no candidates; a few are named.
+    """
+    lists = candidates.group_by("user").agg(pl.col("item").unique().sort().alias("candidates"))
+    cases = cases.drop("candidates").join(lists, on="user", how="left", maintain_order="left")
+    missing = cases.filter(pl.col("candidates").is_null())
+    if len(missing):
+        names = missing["user"].fill_null("(guest)").unique(maintain_order=True)
+        shown = ", ".join(f"'{name}'" for name in names.head(3))
+        raise DataError(
+            f"{len(names)} test users have no candidates, such as {shown}; the file must list every test user"
+        )
+    return ordered(cases)
+
+
+def ordered(cases: pl.DataFrame) -> pl.DataFrame:
+    """The columns of a frame of cases, in their order."""
+    names = ("case", "user", "basket", "client", "time", "cart", "targets", "candidates", "group")
+    return cases.select(_present(cases, names))
+
+
+def _finished(cases: pl.DataFrame) -> pl.DataFrame:
+    """Number the cases, name their resampling units, and put the columns in their order."""
+    cases = cases.drop("case", strict=False).with_row_index("case").cast({"case": pl.Int64})
+    if "basket" not in cases.columns:
+        cases = cases.with_columns(basket=pl.lit(None, pl.String))
+    group = pl.coalesce("u:" + pl.col("user"), "b:" + pl.col("basket"), pl.format("c:{}", "case"))
+    return ordered(cases.with_columns(candidates=pl.lit(None, _TEXTS), group=group))
+
+
+def _refuse_known_baskets(cases: pl.DataFrame, train: pl.DataFrame, part: str) -> None:
+    keys = [key for key in _KEYS if key in train.columns and key in cases.columns and cases[key].is_not_null().any()]
+    if "basket" not in keys:
+        return
+    leaked = cases.drop_nulls("basket").join(train, on=keys, how="semi", nulls_equal=True)
+    if len(leaked):
+        raise DataError(
+            f"{part} cases: {len(leaked)} of {len(cases)} are from baskets that are in the training log, such as "
+            f"'{leaked['basket'][0]}'; remove these baskets from the log"
+        )
+
+
+def _present(frame: pl.DataFrame, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name in frame.columns]
+
+
+def _start(frame: pl.DataFrame) -> list[pl.Expr]:
+    return [pl.col("time").min()] if "time" in frame.columns else []
+
+
+def _times(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    return frame.group_by(keys).agg(_start(frame))
+
+
+def _asked(rows: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """One row per unit, in the order of its ids: its distinct items as `targets`, and its first time."""
+    asked = rows.group_by(keys).agg(pl.col("item").unique().sort().alias("targets"), *_start(rows))
+    return asked.sort(keys, nulls_last=True)
+
+
+def _by_person(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `basket` kept for guests alone, so that it tells persons apart; guests without a basket drop out."""
+    if "basket" not in frame.columns:
+        return frame.filter(pl.col("user").is_not_null())
+    frame = frame.with_columns(basket=pl.when(pl.col("user").is_null()).then(pl.col("basket")))
+    return frame.filter(pl.col("user").is_not_null() | pl.col("basket").is_not_null())

@@ -1,0 +1,80 @@
+"""Every error that Coterie raises on purpose.
+
+    CoterieError                 anything below; `exit_code` says what a command returns
+    ├── UsageError               the person asked for something that cannot be (exit code 2)
+    │   ├── DataError            a file or its content cannot be used: what, where and the remedy
+    │   ├── ConfigError          a setting is unknown, misspelt or out of range
+    │   ├── PlanError            a privacy plan that cannot hold or cannot be run
+    │   ├── ModelError           a model cannot be trained or asked in this way
+    │   └── RunError             a run folder is missing, truncated, tampered with or not trusted
+    └── EnvironmentFault         disk, memory, network or a peer failed (exit code 1)
+        ├── MissingExtra         an optional dependency is not installed; names the `pip install`
+        └── TrainingInterrupted  the work stopped; what is on disk can be resumed
+
+Messages are one sentence that names the parameter or file, the value received and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CoterieError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what a command returns."""
+
+    exit_code = 1
+
+
+class UsageError(CoterieError):
+    """The request or its input is wrong; repeating it unchanged cannot help."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """A file or its content cannot be used."""
+
+
+class ConfigError(UsageError):
+    """A setting is unknown, misspelt or out of range."""
+
+
+class PlanError(UsageError):
+    """A privacy plan cannot hold, or cannot be run."""
+
+
+class ModelError(UsageError):
+    """A model cannot be trained or asked in this way."""
+
+
+class RunError(UsageError):
+    """A run folder is missing, truncated, tampered with or not trusted."""
+
+
+class EnvironmentFault(CoterieError):
+    """Disk, memory, network or a peer failed; the same request may succeed later."""
+
+
+class MissingExtra(EnvironmentFault):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra '{extra}': pip install 'coterie[{extra}]'")
+
+
+class TrainingInterrupted(EnvironmentFault):
+    """The work stopped before its end; what is on disk can be resumed."""
+
+
+def closest(word: str, valid: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the valid word nearest to `word`, or an empty string.
+
+    >>> closest("regularization", ["regularisation", "factors"])
+    "; did you mean 'regularisation'?"
+    >>> closest("zzz", ["regularisation"])
+    ''
+    """
+    folded = {v.casefold().replace("-", "_"): v for v in valid}
+    near = difflib.get_close_matches(word.casefold().replace("-", "_"), folded, n=1, cutoff=0.5)
+    return f"; did you mean '{folded[near[0]]}'?" if near else ""

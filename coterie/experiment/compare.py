@@ -1,0 +1,201 @@
+"""The comparison that operators ask for: each client alone, federated, mixed, centralised, and plain popularity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from coterie.evaluation.metrics import Measured, evaluate
+from coterie.evaluation.significance import ClientGain, joining, paired
+from coterie.experiment.cases import CaseTable
+from coterie.experiment.fitting import Bench, scorer
+from coterie.models.base import Model
+from coterie.models.popularity import Popularity
+from coterie.settings import EvaluationSettings
+from coterie.types import Cases, Floats, Items, State
+
+METRIC, AT = "ndcg", 10
+MOST_LISTED = 10_000
+CART_ONLY = "federated_cart_only"
+
+
+@dataclass(frozen=True)
+class ClientStates:
+    """What one client could serve, all on the catalogue `items` that it ranks; None where it was not trained."""
+
+    items: Items
+    federated: State
+    alone: State | None = None
+    mix: State | None = None
+    centralised: State | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Measured schemes, over all cases and per client."""
+
+    together: Mapping[str, Measured]
+    per_client: list[dict[str, Any]]
+    gains: list[ClientGain]
+    macro: Mapping[str, Mapping[str, float]]
+    skipped: list[str]
+
+
+def headline(at: tuple[int, ...]) -> str:
+    """The metric that decides and that sentences quote: ``ndcg@10`` where it is measured, else at the nearest cut-off."""
+    return f"{METRIC}@{min(at, key=lambda k: (abs(k - AT), k))}"
+
+
+def compare_silos(
+    model: Model, bench: Bench, cases: CaseTable, states: Iterator[tuple[int, ClientStates]], settings: EvaluationSettings
+) -> Comparison:
+    """Measure every scheme at every organisation, each on the catalogue that it ranks."""
+    measured: dict[str, list[Measured]] = {}
+    rows, gains, skipped = list[dict[str, Any]](), list[ClientGain](), list[str]()
+    metric = headline(settings.at)
+    for client, available in states:
+        name = bench.people.names[client]
+        own = _usable(cases.of_client(name, available.items), settings)
+        if not len(own):
+            skipped.append(name)
+            gains.append(ClientGain(name, None, None))
+            continue
+        found = _measure_schemes(model, available, own, settings)
+        for scheme, result in found.items():
+            measured.setdefault(scheme, []).append(result)
+        rows.append(_client_row(bench, client, available, own, found))
+        gains.append(_gain(name, found, metric, bench.seed))
+        bench.notify("step", {"text": "evaluating clients", "done": len(rows), "total": len(bench.people)})
+    n_items = len(bench.fit.catalogue)
+    together = {scheme: Measured.merge(parts, n_items) for scheme, parts in measured.items()}
+    macro = {scheme: _macro([part.means() for part in parts]) for scheme, parts in measured.items()}
+    return Comparison(together, rows, gains, macro, skipped)
+
+
+def compare_devices(
+    model: Model, bench: Bench, cases: CaseTable, states: ClientStates, settings: EvaluationSettings
+) -> Comparison:
+    """Measure the schemes over clients that are one person each (or one organisation): one catalogue, all at once.
+
+    A single person's log cannot rank what that person never touched, so nobody is compared with training alone.
+    """
+    own = _usable(cases.all(), settings)
+    together = _measure_schemes(model, states, own, settings)
+    clients = cases.answerable_clients()
+    names, label = np.unique(clients.to_numpy(), return_inverse=True)
+    by_client = {scheme: result.means_by(label, len(names)) for scheme, result in together.items()}
+    rows = [_device_row(bench, str(name), at, by_client) for at, name in enumerate(names[:MOST_LISTED])]
+    macro = {
+        scheme: {metric: float(np.nanmean(values)) for metric, values in found.items()}
+        for scheme, found in by_client.items()
+        if len(names)
+    }
+    return Comparison(together, rows, [], macro, [])
+
+
+def summarise(comparison: Comparison, settings: EvaluationSettings, seed: int, silos: bool) -> dict[str, Any]:
+    """The parts of a result that people read: metrics, intervals, macro means, and whether joining helped."""
+    metrics, intervals = {}, {}
+    wanted = [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "mrr") for k in settings.at]
+    for scheme, measured in comparison.together.items():
+        summary = measured.summary(settings.confidence, settings.resamples, seed, wanted)
+        metrics[scheme] = {name: estimate.mean for name, estimate in summary.items()}
+        intervals[scheme] = {n: [e.low, e.high] for n, e in summary.items() if e.low is not None}
+    for scheme in ("centralised", "alone"):
+        metrics.setdefault(scheme, None)
+    any_measured = next(iter(comparison.together.values()), None)
+    return {
+        "metrics": metrics,
+        "intervals": intervals,
+        "macro": comparison.macro,
+        "cases": {
+            "evaluated": any_measured.cases if any_measured else 0,
+            "groups": any_measured.groups if any_measured else 0,
+            "unreachable": any_measured.unreachable if any_measured else 0,
+        },
+        "comparison": _joining(comparison, settings, seed) if silos else None,
+        "per_client": comparison.per_client,
+        "clients_without_cases": comparison.skipped,
+    }
+
+
+def _usable(cases: Cases, settings: EvaluationSettings) -> Cases:
+    return cases if settings.history else replace(cases, query=cases.query.without_history())
+
+
+def _measure_schemes(model: Model, states: ClientStates, cases: Cases, settings: EvaluationSettings) -> dict[str, Measured]:
+    """Every scheme that has a state, on the same cases."""
+    popularity: Floats = states.federated["popularity"]
+    n_items = len(popularity)
+
+    def measure(scored_by: Model, state: State, asked: Cases) -> Measured:
+        return evaluate(scorer(scored_by, state), asked, settings.at, n_items, popularity=popularity, items=states.items)
+
+    found = {}
+    for scheme in ("alone", "federated", "mix", "centralised"):
+        state = getattr(states, scheme)
+        if state is not None:
+            found[scheme] = measure(model, state, cases)
+    floor = State(1, {"n_items": states.federated["n_items"], "popularity": popularity})
+    found["popularity"] = measure(Popularity(), floor, cases)
+    if model.terms().history and cases.query.history is not None and len(cases.query.history.item):
+        found[CART_ONLY] = measure(model, states.federated, replace(cases, query=cases.query.without_history()))
+    return found
+
+
+def _client_row(
+    bench: Bench, client: int, states: ClientStates, cases: Cases, found: Mapping[str, Measured]
+) -> dict[str, Any]:
+    users = bench.people.client(client)
+    return {
+        "client": bench.people.names[client],
+        "users": users.n_users,
+        "baskets": users.n_baskets,
+        "interactions": len(users.item),
+        "items": len(states.items),
+        "cases": len(cases),
+        "unreachable": cases.unreachable,
+        **{scheme: measured.means() for scheme, measured in found.items()},
+    }
+
+
+def _device_row(bench: Bench, name: str, at: int, by_client: Mapping[str, Mapping[str, Floats]]) -> dict[str, Any]:
+    values = {scheme: {metric: float(column[at]) for metric, column in found.items()} for scheme, found in by_client.items()}
+    return {"client": name, "users": 1 if bench.people.one_user_each else bench.people.block.n_users, "alone": None, **values}
+
+
+def _gain(name: str, found: Mapping[str, Measured], metric: str, seed: int) -> ClientGain:
+    """What joining means to a client: what it would serve (the mix where there is one) against training alone."""
+    served = found.get("mix", found["federated"])
+    if "alone" not in found:
+        return ClientGain(name, None, None)
+    test = paired(found["alone"], served, metric, seed=seed)
+    alone, together = (float(one.metric(metric).mean()) for one in (found["alone"], served))
+    return ClientGain(name, alone, together, test.p_value, served.cases)
+
+
+def _joining(comparison: Comparison, settings: EvaluationSettings, seed: int) -> dict[str, Any] | None:
+    """Did joining help? Counts, the worst change, significance, and one plain sentence."""
+    if not any(gain.alone is not None for gain in comparison.gains):
+        return None
+    metric = headline(settings.at)
+    served = "mix" if "mix" in comparison.together else "federated"
+    result = joining(comparison.gains, metric)
+    overall = paired(comparison.together["alone"], comparison.together[served], metric, seed=seed)
+    numbers = {k: v for k, v in asdict(result).items() if k not in ("noun", "worst", "best", "metric")}
+    return {
+        "metric": metric,
+        "served": served,
+        "sentence": result.sentence(),
+        **numbers,
+        "worst": asdict(result.worst) if result.worst else None,
+        "best": asdict(result.best) if result.best else None,
+        "over_cases": asdict(overall),
+    }
+
+
+def _macro(means: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in means])) for name in means[0]}

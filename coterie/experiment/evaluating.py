@@ -1,0 +1,163 @@
+"""Measure a finished run on another log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from coterie.data.blocks import EVERYONE, population
+from coterie.data.cases import cart_cases, given_cases, new_user_cases, with_candidates
+from coterie.data.cleaning import clean, steps_for
+from coterie.data.log import InteractionLog
+from coterie.data.readers import read_candidates, read_cases, read_log
+from coterie.errors import DataError
+from coterie.evaluation.metrics import Measured, evaluate as measure
+from coterie.experiment.cases import CaseTable, FitData, tabulate
+from coterie.experiment.fitting import scorer
+from coterie.experiment.run import Run, load
+from coterie.experiment.tidy import finite
+from coterie.models.popularity import Popularity
+from coterie.rng import stream
+from coterie.settings import Settings, build, read_toml
+from coterie.types import Cases, State
+
+
+def evaluate_run(
+    path: Path,
+    log_path: Path,
+    *,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    history: Path | None = None,
+    candidates: Path | None = None,
+    trust: str | None = None,
+) -> dict[str, Any]:
+    """Evaluate the run in `path` on the log or cases in `log_path`, read as the run's own logs were.
+
+    Args:
+        overrides: settings by section that differ from the run's ``config.toml`` (column names, cut-offs, ...).
+        history: a log with what the users had before: known items and past baskets.
+        candidates: a file with the items to rank per user.
+        trust: see `coterie.load`.
+    """
+    run = load(path, trust)
+    settings = _settings(path, overrides or {})
+    ready = read_cases(log_path, settings.data)
+    source = ready if ready is not None else _cleaned(read_log([log_path], settings.data), settings)
+    known = None if history is None else _cleaned(read_log([history], settings.data), settings)
+    items = None if candidates is None else read_candidates(candidates, settings.data)
+    result = evaluate(run, source, history=known, candidates=items, settings=settings)
+    return {"run": str(path), "log": str(log_path), **result}
+
+
+def evaluate(
+    run: Run,
+    source: InteractionLog | pl.DataFrame,
+    *,
+    history: InteractionLog | None = None,
+    candidates: pl.DataFrame | None = None,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Measure `run` on a log, or on ready-made cases (``cart``, ``targets``, and ``user``, ``client`` where known).
+
+    Baskets are asked about by leaving one item out at a time; without baskets a fifth of each user's items is asked for,
+    given the rest. Cases of a client that keeps a model of its own are also measured on that (``mix``).
+
+    Raises:
+        DataError: nothing can be asked of the log.
+    """
+    settings = settings or Settings()
+    frame = _cases(source, settings)
+    if candidates is not None:
+        frame = with_candidates(frame, candidates)
+    clients = pl.Series("client", [EVERYONE] * len(frame), dtype=pl.String)
+    if "client" in frame.columns:
+        clients = frame["client"].fill_null(EVERYONE)
+    table = tabulate(frame, run.catalogue, _known(run, history, clients), clients)
+    cases = table.all()
+    if not len(cases):
+        raise DataError("no held-out item is in the catalogue of this run; was it trained on the same kind of ids?")
+    at = settings.evaluation.at
+    measured = {
+        "federated": _measured(run, run.state, cases, settings),
+        "popularity": measure(scorer(Popularity(), _floor(run.state)), cases, at, len(run.items)),
+    }
+    own = _own_models(run, table, settings)
+    if own:
+        measured["mix"] = Measured.merge(list(own.values()), len(run.items))
+    return finite({
+        "model": run.model.name,
+        "scope": "simulation",
+        "cases": {"evaluated": len(cases), "unreachable": cases.unreachable},
+        "metrics": {scheme: one.means() for scheme, one in measured.items()},
+        "intervals": {scheme: _intervals(one, settings) for scheme, one in measured.items()},
+        "per_client": [{"client": name, "cases": one.cases, "mix": one.means()} for name, one in own.items()],
+    })  # fmt: skip
+
+
+def _cases(source: InteractionLog | pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    if isinstance(source, pl.DataFrame):
+        return given_cases(source, pl.DataFrame(), "evaluation")
+    rng = stream(settings.run.seed, "evaluate")
+    if source.has("basket"):
+        frame = cart_cases(source.frame, settings.split.max_targets, rng)
+    else:
+        frame = new_user_cases(source.frame, rng)
+    if not len(frame):
+        raise DataError(f"{source.source}: nothing can be asked of it; it needs baskets, or users, with two items or more")
+    return frame
+
+
+def _known(run: Run, history: InteractionLog | None, clients: pl.Series) -> FitData | None:
+    """What users had before, on the run's catalogue; without clients in the cases, one client holds it all."""
+    if history is None:
+        return None
+    if (clients == EVERYONE).all():
+        history = history.with_frame(history.frame.drop("client", strict=False))
+    people, index = population(history, run.catalogue)
+    return FitData(history, run.catalogue, people, index)
+
+
+def _own_models(run: Run, table: CaseTable, settings: Settings) -> dict[str, Measured]:
+    """What clients with a model of their own would serve, each on its own catalogue."""
+    found = {}
+    for name in sorted(set(table.client) & set(run.clients)):
+        served = run.clients[name]
+        cases = table.of_client(name, served.items)
+        if len(cases):
+            found[name] = replace(_measured(run, served.state, cases, settings), items=served.items)
+    return found
+
+
+def _measured(run: Run, state: State, cases: Cases, settings: Settings) -> Measured:
+    if not settings.evaluation.history:
+        cases = replace(cases, query=cases.query.without_history())
+    return measure(scorer(run.model, state), cases, settings.evaluation.at, int(state["n_items"]))
+
+
+def _floor(state: State) -> State:
+    return State(1, {"n_items": state["n_items"], "popularity": state["popularity"]})
+
+
+def _intervals(measured: Measured, settings: Settings) -> dict[str, list[float]]:
+    wanted = [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "mrr") for k in settings.evaluation.at]
+    summary = measured.summary(settings.evaluation.confidence, settings.evaluation.resamples, settings.run.seed, wanted)
+    return {name: [one.low, one.high] for name, one in summary.items() if one.low is not None and one.high is not None}
+
+
+def _settings(path: Path, overrides: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The run's settings with `overrides`; a run that was saved from Python has none of its own."""
+    config = path / "config.toml"
+    values: dict[str, Any] = read_toml(config) if config.exists() else {}
+    for section, content in overrides.items():
+        values[section] = {**values.get(section, {}), **content}
+    return build(values, str(config))
+
+
+def _cleaned(log: InteractionLog, settings: Settings) -> InteractionLog:
+    """Cleaned row by row, and returns taken out: what counts over the log belongs to training."""
+    steps = [step for step in steps_for(settings.clean, log) if step.scope == "row" or step.cancels]
+    return clean(log, steps)[0]

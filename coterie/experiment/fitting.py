@@ -1,0 +1,139 @@
+"""Fitting one model in every way that is compared: together, alone, mixed, pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from coterie.engines.local import LocalEngine
+from coterie.evaluation.metrics import evaluate
+from coterie.experiment.cases import CaseTable, FitData
+from coterie.federation.loop import AfterRound, pinned, run_rounds
+from coterie.federation.mix import WEIGHTS, MixChoice, choose_weight
+from coterie.models.base import Model
+from coterie.models.text import similarity
+from coterie.privacy.plan import Plan
+from coterie.types import Array, Cases, Items, Population, Query, Scores, State
+
+Notify = Callable[[str, Mapping[str, Any]], None]
+
+
+def silent(kind: str, content: Mapping[str, Any]) -> None:
+    """The listener of a training that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that fitting a model needs besides the model: data, plan, and how to work."""
+
+    fit: FitData
+    plan: Plan
+    threads: int
+    block: int
+    seed: int
+    own_catalogues: bool
+    notify: Notify = silent
+    public: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def people(self) -> Population:
+        return self.fit.population
+
+    @property
+    def silos(self) -> bool:
+        """Whether the clients are several organisations, each with users of its own."""
+        return len(self.people) > 1 and not self.people.one_user_each
+
+    def items_of(self, client: int) -> Items:
+        """The catalogue that a client ranks: its own, or all items."""
+        return self.fit.own_items(client) if self.own_catalogues else np.arange(len(self.fit.catalogue), dtype=np.int32)
+
+    def federated(self, model: Model, start: State | None = None, after: AfterRound | None = None) -> State:
+        """Train over all clients by sums; `start` continues from a checkpoint."""
+        engine = LocalEngine(self.people, self.threads, self.block, self._progress)
+        state = start or model.init(len(self.fit.catalogue), self.public, self.seed)
+        return run_rounds(model, state, engine, self.plan, after)
+
+    def alone(self, model: Model, client: int) -> State:
+        """Train one client by itself, on the catalogue that it ranks; clipped and quantised as in the federation."""
+        items = self.items_of(client)
+        users = self.fit.own_block(client, items)
+        only = Population(users, np.array([0, users.n_users]), (self.people.names[client],))
+        engine = LocalEngine(only, self.threads, self.block)
+        return run_rounds(model, model.init(len(items), self._narrowed(model, items), self.seed), engine, self._own_plan())
+
+    def centralised(self, model: Model) -> State:
+        """The same model from all rows in one place, by another path."""
+        with pinned():
+            return model.pooled(self.people.block, self.public)
+
+    def restricted(self, model: Model, state: State, client: int) -> State:
+        """The federation's model, solved again on the catalogue that the client ranks."""
+        with pinned():
+            return model.restrict(state, self.items_of(client))
+
+    def _own_plan(self) -> Plan:
+        return Plan(clip_norm=self.plan.clip_norm, ring_bits=self.plan.ring_bits)
+
+    def _narrowed(self, model: Model, items: Items) -> Mapping[str, Array]:
+        from coterie.models.base import narrow_items
+
+        full = State(0, {"n_items": np.array(len(self.fit.catalogue)), **self.public})
+        return {name: array for name, array in narrow_items(items, full).items() if name != "n_items"}
+
+    def _progress(self, done: int) -> None:
+        self.notify("step", {"text": "summing contributions", "done": done, "total": self.people.block.n_users})
+
+
+def public_of(model: Model, fit: FitData) -> Mapping[str, Array]:
+    """What a model may know without any log: the similarity of item texts, where it uses them and there are any."""
+    titles = fit.catalogue.titles()
+    if not model.terms().text or sum(title is not None for title in titles) < 2:
+        return {}
+    return similarity(titles)
+
+
+def scorer(model: Model, state: State) -> Callable[[Query], Scores]:
+    """`model.score` with its state."""
+    return lambda query: model.score(state, query)
+
+
+def choose_mix(model: Model, together: State, own: State, cases: Cases, metric: str, k: int) -> MixChoice:
+    """The weight of a silo's own model, by its own validation cases (`coterie.federation.mix`)."""
+    n_items = int(together["n_items"])
+    gains = {}
+    for weight in WEIGHTS:
+        mixed = model.personalise(together, own, weight)
+        gains[weight] = evaluate(scorer(model, mixed), cases, (k,), n_items).metric(f"{metric}@{k}")
+    return choose_weight(gains, cases.group)
+
+
+def tune(model: Model, bench: Bench, valid: CaseTable, metric: str, k: int) -> tuple[Model, list[dict[str, Any]]]:
+    """Choose hyper-parameters on validation: one pass over ``model.grid``, one parameter after the other.
+
+    All candidates are fitted from one sum. Returns the chosen model and a record of every trial.
+    """
+    state, trials = bench.federated(model), list[dict[str, Any]]()
+    cases, n_items = valid.all(), len(bench.fit.catalogue)
+
+    def value(candidate: Model, fitted: State) -> float:
+        bench.notify("step", {"text": "choosing hyper-parameters on validation", "done": len(trials), "total": None})
+        found = float(evaluate(scorer(candidate, fitted), cases, (k,), n_items).metric(f"{metric}@{k}").mean())
+        trials.append({**candidate.model_dump(), f"{metric}@{k}": found})
+        return found
+
+    best = value(model, state)
+    for key, options in model.grid.items():
+        for option in options:
+            candidate, fitted = model.model_copy(update={key: option}), state
+            if option == getattr(model, key):
+                continue
+            if key not in model.scoring_only:
+                with pinned():
+                    fitted = candidate.fit(state)
+            if (found := value(candidate, fitted)) > best:
+                model, best, state = candidate, found, fitted
+    return model, trials

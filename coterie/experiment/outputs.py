@@ -1,0 +1,51 @@
+"""What a run folder shows people: plots, the report, the privacy card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coterie.files import read_bytes, write_text
+from coterie.report.card import privacy_card
+from coterie.report.html import render_report
+from coterie.report.plots import gain_by_client, metric_by_round
+
+ROUNDS_FILE = "metrics.jsonl"
+
+
+def write_reports(folder: Path, result: Mapping[str, Any], metric: str) -> None:
+    """Write ``plots/*.svg``, ``report.html`` and ``privacy-card.md`` for a result; plots only of what was measured."""
+    plots: dict[str, Path] = {}
+    (folder / "plots").mkdir(exist_ok=True)
+    validation = f"validation {metric}"
+    records = [{"round": r["round"], validation: r["validation"][metric]} for r in round_records(folder) if r["validation"]]
+    if records:
+        plots["Metric by round"] = folder / "plots" / "metric-by-round.svg"
+        metric_by_round(records, validation, plots["Metric by round"])
+    gains = [_gain(row, metric) for row in result.get("per_client") or [] if row.get("alone")]
+    if gains:
+        plots["Gain by client"] = folder / "plots" / "gain-by-client.svg"
+        gain_by_client(gains, metric, plots["Gain by client"])
+    write_text(folder / "privacy-card.md", privacy_card(result))
+    render_report(result, folder / "report.html", plots)
+
+
+def round_records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``; of rounds that were done again after a restart, the last; a torn line is left out."""
+    path, found = folder / ROUNDS_FILE, dict[tuple[str, int], dict[str, Any]]()
+    if not path.exists():
+        return []
+    for line in read_bytes(path).decode("utf-8", "replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # a crash can tear the last line; the round it belonged to is done again and written again
+        found[record["stage"], record["round"]] = record
+    return list(found.values())
+
+
+def _gain(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    values = {scheme: row[scheme][metric] for scheme in ("alone", "federated", "mix") if row.get(scheme)}
+    return {"client": row["client"], **values}

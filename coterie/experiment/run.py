@@ -1,0 +1,260 @@
+"""A run: one training, in memory or on disk, ready to recommend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from coterie import __version__
+from coterie.data.catalogue import Catalogue
+from coterie.errors import ModelError, RunError, closest
+from coterie.evaluation.ranking import top_k
+from coterie.experiment.signing import sign_folder, verify_folder
+from coterie.federation.checkpoint import load_state, save_state
+from coterie.federation.localstore import FolderStore
+from coterie.files import read_bytes, write_bytes, write_text
+from coterie.models.base import Model
+from coterie.models.popularity import Popularity
+from coterie.models.registry import build
+from coterie.types import History, Items, Query, Ragged, Scores, State
+
+BLOCK = 1024
+MODEL_FILE, CATALOGUE_FILE, RESULT_FILE = "model.safetensors", "catalogue.parquet", "result.json"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One suggestion: `because` lists (term, cart item or None, share of the score), largest first."""
+
+    item: str
+    title: str
+    score: float
+    because: tuple[tuple[str, str | None, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class ClientModel:
+    """What one client serves: a state on its own catalogue `items` (positions in the run's)."""
+
+    items: Items
+    state: State
+
+
+@dataclass
+class Run:
+    """A trained model with its catalogue and what was measured.
+
+    `clients` maps a client's name to what it serves itself (the mix); clients that are not listed serve the federated
+    model. `result` is what ``coterie train --json`` prints. `path` is the run folder, None for a run in memory.
+    """
+
+    model: Model
+    state: State
+    catalogue: Catalogue
+    result: dict[str, Any] = field(default_factory=dict)
+    clients: Mapping[str, ClientModel] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Item ids in the order of the columns of `scores`."""
+        return self.catalogue.items
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics of each scheme; empty where nothing was evaluated."""
+        return dict(self.result.get("metrics") or {})
+
+    def resolve(self, basket: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Split a basket into (item ids of the catalogue, what is unknown).
+
+        An id is taken as it is, else without regard to case, else as a title that exactly one item has.
+        """
+        known, unknown = list[str](), list[str]()
+        for word in basket:
+            found = self._find(word.strip())
+            if found is None:
+                unknown.append(word)
+            elif found not in known:
+                known.append(found)
+        return known, unknown
+
+    def scores(self, histories: Sequence[Sequence[str]]) -> Scores:
+        """Scores of all items for each history (cart, or items a user has): float32 [n, items], columns as `items`.
+
+        Unknown items are ignored; items of the history are scored like any other.
+        """
+        return self.model.score(self.state, Query(self._positions(histories)))
+
+    def rank(self, histories: Sequence[Sequence[str]], k: int = 20) -> list[list[str]]:
+        """The k best items for each history, seen items left out: one row of item ids per history.
+
+        Ties are broken by item id. An empty history gets the most popular items.
+        """
+        cart, ranked = self._positions(histories), list[list[str]]()
+        for start in range(0, len(cart), BLOCK):
+            part = cart.slice(start, min(start + BLOCK, len(cart)))
+            best = top_k(self._score(self.state, Query(part)), part, None, k)
+            ranked += [[self.items[i] for i in row if i >= 0] for row in best]
+        return ranked
+
+    def recommend(
+        self,
+        basket: Sequence[str] = (),
+        k: int = 10,
+        *,
+        history: Sequence[Sequence[str]] | None = None,
+        client: str | None = None,
+        explain: bool = True,
+    ) -> list[Recommendation]:
+        """The k items that best complete a basket.
+
+        Args:
+            basket: item ids or titles; unknown ones are ignored (`resolve` names them).
+            k: how many.
+            history: the user's past baskets, oldest first; stays here.
+            client: recommend as this client does: its catalogue, its mix.
+            explain: say which items of the cart, and what else, led to each suggestion.
+
+        Raises:
+            ModelError: k is below 1, or the run does not know the client.
+        """
+        if k < 1:
+            raise ModelError(f"k must be at least 1, got {k}")
+        served = self._served(client)
+        place = {self.items[i]: at for at, i in enumerate(served.items.tolist())}
+        cart = [place[item] for item in self.resolve(basket)[0] if item in place]
+        query = Query(Ragged.of([cart]), _history(history, place), client=client)
+        scores = self._score(served.state, query)
+        best = top_k(scores, query.cart, None, k)[0]
+        return [self._suggestion(served, query, int(i), float(scores[0, i]), explain) for i in best if i >= 0]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder (model, catalogue, what clients keep, result) and sign it; returns the folder."""
+        self.write_model(Path(folder))
+        return self.sign(Path(folder))
+
+    def sign(self, folder: Path) -> Path:
+        """Write the result beside the model and sign everything in `folder`: the run is finished then."""
+        write_text(folder / RESULT_FILE, json.dumps(self.result, indent=2, allow_nan=False) + "\n")
+        sign_folder(folder, {"coterie": __version__, "model": self.settings(), "clients": sorted(self.clients)})
+        self.path = folder
+        return folder
+
+    def write_model(self, folder: Path) -> None:
+        """Write model, catalogue and what each client keeps; no signature yet."""
+        save_state(folder / MODEL_FILE, self.state)
+        table = self.catalogue.positions.select("item").join(self.catalogue.texts, on="item", how="left", maintain_order="left")
+        write_bytes(folder / CATALOGUE_FILE, _parquet(table))
+        for at, name in enumerate(sorted(self.clients)):
+            store = FolderStore(folder / "clients", f"{at:05d}")
+            store.stage("items", self.clients[name].items)
+            for key, array in self.clients[name].state.arrays.items():
+                store.stage(f"state.{key}", array)
+            store.commit(self.state.round, 0)
+
+    def settings(self) -> dict[str, Any]:
+        """Model name and hyper-parameters."""
+        return {"name": self.model.name, **self.model.model_dump()}
+
+    def _score(self, state: State, query: Query) -> Scores:
+        """The model's scores; where there is nothing to go by (no known item, no history), popularity."""
+        scores = self.model.score(state, query)
+        blank = np.diff(query.cart.ptr) == 0
+        if query.history is not None:
+            blank &= np.diff(query.history.ptr) == 0
+        if blank.any():
+            floor = State(1, {"n_items": state["n_items"], "popularity": state["popularity"]})
+            scores[blank] = Popularity().score(floor, Query(Ragged.of([[]])))
+        return scores
+
+    def _suggestion(self, served: ClientModel, query: Query, at: int, score: float, explain: bool) -> Recommendation:
+        item = self.items[served.items[at]]
+        reasons: list[tuple[str, str | None, float]] = []
+        if explain:
+            for term, cause, share in self.model.explain(served.state, query, at):
+                reasons.append((term, None if cause is None else self.items[served.items[cause]], share))
+        if explain and not reasons:
+            reasons = [("popular", None, score)]
+        return Recommendation(item, self.catalogue.title(item), score, tuple(reasons))
+
+    def _served(self, client: str | None) -> ClientModel:
+        if client is None:
+            return ClientModel(np.arange(len(self.items), dtype=np.int32), self.state)
+        if client not in self.clients:
+            known = closest(client, self.clients) or f"; it keeps models for {len(self.clients)} clients"
+            raise ModelError(f"this run has no model of its own for client '{client}'{known}")
+        return self.clients[client]
+
+    def _positions(self, histories: Sequence[Sequence[str]]) -> Ragged:
+        """Known, distinct items of each history, as positions."""
+        if isinstance(histories, str) or any(isinstance(one, str) for one in histories):
+            raise ModelError('histories must be a list of lists of item ids, such as [["85123A"], []]')
+        lists = (dict.fromkeys(self.catalogue.index(one).tolist()) for one in histories)
+        return Ragged.of([[i for i in one if i >= 0] for one in lists])
+
+    def _find(self, word: str) -> str | None:
+        if self.catalogue.index([word])[0] >= 0:
+            return word
+        folded = word.casefold()
+        same = [item for item in self.items if item.casefold() == folded]
+        if not same:
+            same = [item for item in self.items if self.catalogue.title(item).casefold() == folded]
+        return same[0] if len(same) == 1 else None
+
+
+def load(path: str | Path, trust: str | None = None) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: the folder.
+        trust: fingerprint of a signer to trust besides this installation's own key, or "any".
+
+    Raises:
+        RunError: the folder is missing, unfinished, truncated, tampered with, or signed by an unknown key.
+    """
+    folder = Path(path)
+    manifest = verify_folder(folder, trust)
+    try:
+        result = json.loads(read_bytes(folder / RESULT_FILE))
+        table = pl.read_parquet(folder / CATALOGUE_FILE)
+        model, names = build(manifest["model"]), list(manifest["clients"])
+    except (KeyError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{folder}: written by another version of Coterie ({error}); train again") from None
+    catalogue = Catalogue(tuple(table["item"].to_list()), table)
+    clients = {name: _load_client(folder, at) for at, name in enumerate(names)}
+    return Run(model, load_state(folder / MODEL_FILE), catalogue, result, clients, folder)
+
+
+def _load_client(folder: Path, at: int) -> ClientModel:
+    arrays = FolderStore(folder / "clients", f"{at:05d}").arrays()
+    if "items" not in arrays:
+        raise RunError(f"{folder}: the model of client {at} is missing; restore the run folder or train again")
+    state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
+    return ClientModel(arrays["items"], State(1, state))
+
+
+def _history(baskets: Sequence[Sequence[str]] | None, place: Mapping[str, int]) -> History | None:
+    """Past baskets, oldest first, of one asking user."""
+    if not baskets:
+        return None
+    item, age = list[int](), list[int]()
+    for at, basket in enumerate(reversed(baskets)):
+        for known in sorted({place[i] for i in basket if i in place}):
+            item.append(known)
+            age.append(at)
+    return History(np.array([0, len(item)], np.int64), np.array(item, np.int32), np.array(age, np.int32))
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,149 @@
+"""Who made a run: an Ed25519 key per installation, and signed manifests.
+
+The key lives in ``$COTERIE_HOME`` (default: ``$XDG_CONFIG_HOME/coterie`` or ``~/.config/coterie``) and is made on first
+use. Whoever loads a run chooses whom to trust: the own key always, fingerprints listed one per line in ``trusted_keys``
+beside it, or one named for the occasion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from coterie.errors import EnvironmentFault, RunError
+from coterie.files import read_bytes, sha256_of, write_text
+
+MANIFEST = "manifest.json"
+RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def home() -> Path:
+    """The folder of this installation's key."""
+    if named := os.environ.get("COTERIE_HOME"):
+        return Path(named)
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "coterie"
+
+
+def fingerprint(public_key: bytes) -> str:
+    """The first 16 bytes of the key's SHA-256, in hexadecimal."""
+    return hashlib.sha256(public_key).hexdigest()[:32]
+
+
+def sign_folder(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``manifest.json``: `facts`, the SHA-256 of every file in `folder`, and a signature over both."""
+    key = _own_key()
+    public = key.public_key().public_bytes(*RAW)
+    content = {**facts, "files": _digests(folder), "public_key": public.hex()}
+    signed = {**content, "signature": key.sign(_canonical(content)).hex()}
+    write_text(folder / MANIFEST, json.dumps(signed, indent=2, sort_keys=True) + "\n")
+
+
+def verify_folder(folder: Path, trust: str | None = None) -> dict[str, Any]:
+    """Check a run folder against its manifest and return it.
+
+    Args:
+        folder: the run folder.
+        trust: fingerprint of a further key to trust, or "any".
+
+    Raises:
+        RunError: no manifest (unfinished), a wrong signature, an unknown signer, or a file that is missing or changed.
+    """
+    manifest = _read_manifest(folder)
+    content = {key: value for key, value in manifest.items() if key != "signature"}
+    try:
+        public = bytes.fromhex(manifest["public_key"])
+        Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(manifest["signature"]), _canonical(content))
+    except (KeyError, TypeError, ValueError, InvalidSignature):
+        raise RunError(f"{folder / MANIFEST}: the signature does not match its content; the run was changed") from None
+    _check_signer(folder, fingerprint(public), trust)
+    _check_files(folder, manifest["files"])
+    return manifest
+
+
+def _check_signer(folder: Path, signer: str, trust: str | None) -> None:
+    if trust in ("any", signer) or signer == fingerprint(_own_key().public_key().public_bytes(*RAW)):
+        return
+    listed = home() / "trusted_keys"
+    if listed.exists() and signer in listed.read_text("utf-8").split():
+        return
+    raise RunError(f"{folder}: signed by the unknown key {signer}; if you trust its owner, pass --trust {signer}")
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError(f"{path}: missing, but the manifest lists it; restore the run folder or train again")
+        if sha256_of(path) != digest:
+            raise RunError(f"{path}: changed since it was signed; restore the run folder or train again")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run folder")
+    if not path.exists():
+        unfinished = (folder / "config.toml").exists()
+        hint = f"finish it with: coterie train --resume {folder}" if unfinished else "it is not a run folder"
+        raise RunError(f"{folder}: has no {MANIFEST}; {hint}")
+    try:
+        manifest = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise RunError(f"{path}: truncated or not JSON ({error}); restore the run folder or train again") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise RunError(f"{path}: not a manifest of a run; restore the run folder or train again")
+    return manifest
+
+
+def _own_key() -> Ed25519PrivateKey:
+    path = home() / "identity.pem"
+    if path.exists():
+        try:
+            key = serialization.load_pem_private_key(read_bytes(path), password=None)
+        except ValueError as error:
+            raise EnvironmentFault(f"{path}: not a private key ({error}); move it away and a new one is made") from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise EnvironmentFault(f"{path}: not an Ed25519 key; move it away and a new one is made")
+        return key
+    return _new_key(path)
+
+
+def _new_key(path: Path) -> Ed25519PrivateKey:
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written in full under another name (mode 0600), then linked: whoever comes second finds a whole key.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".identity.") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+            os.link(file.name, path)
+    except FileExistsError:
+        return _own_key()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: the signing key cannot be written ({error.strerror}); set COTERIE_HOME to a folder that can"
+        ) from None
+    return key
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,63 @@
+"""Checkpoints: the state after each round, so that a killed training continues and ends with the same model.
+
+A checkpoint is one safetensors file per stage, replaced atomically. It holds the state and nothing else: no secret, no
+data of a client, no random generator (streams are named by seed, purpose and round, so they need no saving).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from coterie.errors import RunError
+from coterie.files import read_arrays, write_arrays
+from coterie.types import State
+
+ROUND = "__round__"
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, stage: str, state: State) -> None:
+        """Replace the checkpoint of `stage` by `state`; durable when this returns."""
+        save_state(self._path(stage), state)
+
+    def load(self, stage: str) -> State | None:
+        """The last saved state of `stage`; None if no round of it was finished.
+
+        Raises:
+            RunError: the file is there but cannot be read.
+        """
+        path = self._path(stage)
+        return load_state(path) if path.exists() else None
+
+    def clear(self) -> None:
+        """Remove the folder with all checkpoints: the model itself is in the run folder."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def _path(self, stage: str) -> Path:
+        return self.folder / f"{stage}.safetensors"
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write a model file: the arrays of a state and how many rounds it has seen. No time, engine or run id."""
+    write_arrays(path, {**state.arrays, ROUND: np.array(state.round, np.int64)})
+
+
+def load_state(path: Path) -> State:
+    """Read what `save_state` or `Checkpoints.save` wrote.
+
+    Raises:
+        RunError: missing, truncated, or not a state.
+    """
+    arrays = read_arrays(path)
+    if ROUND not in arrays:
+        raise RunError(f"{path}: has no '{ROUND}' array, so it is not a model of Coterie; train again or restore it")
+    return State(int(arrays.pop(ROUND)), arrays)

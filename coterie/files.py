@@ -1,0 +1,109 @@
+"""Files that are either whole or not there: atomic writes, digests, and named arrays as safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_bytes
+from safetensors.numpy import save as save_bytes
+
+from coterie.errors import EnvironmentFault, RunError
+from coterie.types import Array
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a part: temporary file, fsync, rename.
+
+    Raises:
+        EnvironmentFault: the disk is full, read-only or not permitted; names the file and the reason.
+    """
+    name = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+            name = handle.name
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if name is not None and os.path.exists(name):
+            os.unlink(name)
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, content.encode())
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and make it durable; a crash can leave a last line without its newline, never a mixed one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(line + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        EnvironmentFault: it cannot be read; names the file and the reason.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content, read in blocks."""
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write named arrays as safetensors; equal arrays give equal bytes."""
+    write_bytes(path, save_bytes({name: np.array(arrays[name], order="C") for name in sorted(arrays)}))
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read named arrays.
+
+    Raises:
+        RunError: the file is missing, truncated or not safetensors.
+    """
+    try:
+        return load_bytes(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; the run folder is not complete") from None
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"{path}: truncated or not a safetensors file ({error}); train again or restore it") from None
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; platforms that cannot open folders (Windows) do it with the file."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

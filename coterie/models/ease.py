@@ -1,0 +1,47 @@
+"""EASE: a linear autoencoder with a zero diagonal, in closed form.
+
+Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: with G = X^T X and P = (G + lambda I)^-1,
+
+    B_ij = -P_ij / P_jj,   B_jj = 0,   score(j) = sum over known items i of B_ij.
+
+G is a sum over users, so the federated model equals the centralised one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from coterie.models.base import Terms
+from coterie.models.gram import GramModel, symmetric_inverse
+from coterie.types import Floats
+
+
+class Ease(GramModel):
+    """EASE (Steck 2019)."""
+
+    name: ClassVar[str] = "ease"
+    grid = {"regularisation": (100.0, 300.0, 800.0, 2000.0)}
+
+    regularisation: float = Field(800.0, gt=0, description="Ridge: larger is smoother (lambda in the formula).")
+    row: Literal["basket", "user"] = Field("basket", description="What one row of the matrix is; without baskets, users.")
+
+    @property
+    def row_unit(self) -> Literal["basket", "user"]:
+        return self.row
+
+    @property
+    def row_exponent(self) -> float:
+        return 0.0
+
+    def terms(self) -> Terms:
+        return Terms()
+
+    def solve(self, gram: Floats, counts: Floats, rows: float) -> Floats:
+        np.fill_diagonal(gram, np.diagonal(gram) + self.regularisation)
+        inverse = symmetric_inverse(gram, "ease")
+        weights = inverse / -np.diagonal(inverse)
+        np.fill_diagonal(weights, 0.0)
+        return weights

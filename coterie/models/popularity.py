@@ -1,0 +1,64 @@
+"""Popularity: the share of rows that contain the item. The floor that every other model must beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from coterie.models.base import LINF, Model, Terms, clip_factors
+from coterie.models.kernels.gram import add_counts, count_norms
+from coterie.ring import Accumulator
+from coterie.types import Array, Items, LocalStore, PartSpec, Ragged, RoundSpec, State, UserBlock
+
+
+class Popularity(Model):
+    """score(j) = n_j / N: how many baskets (or users, where the log has no baskets) contain item j."""
+
+    name: ClassVar[str] = "popularity"
+
+    def terms(self) -> Terms:
+        return Terms(popularity=1.0)
+
+    def parts(self, n_items: int) -> tuple[PartSpec, ...]:
+        return (
+            PartSpec("counts", (n_items,), "dense", math.inf, LINF, 1, 0.9),
+            PartSpec("rows", (1,), "dense", LINF, LINF, 1, 0.1),
+        )
+
+    def contribute(
+        self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
+    ) -> None:
+        """Per user: clip to the bounds of each part, truncate towards zero, add integers."""
+        row_ptr, rows = users.user_baskets(), Ragged(users.basket_ptr, users.item)
+        add_row_counts(spec, row_ptr, rows, users.n_items, out)
+
+    def fit(self, state: State) -> State:
+        counts = state["counts"] / float(state["counts_scale"])
+        rows = float(state["rows"][0]) / float(state["rows_scale"])
+        return state.updated(popularity=counts / max(rows, 1.0))
+
+    def restrict(self, state: State, items: Items) -> State:
+        sums = {k: state[k] for k in ("counts_scale", "rows", "rows_scale")}
+        arrays = {"n_items": np.array(len(items), np.int64), "counts": state["counts"][items], **sums}
+        return self.fit(State(state.round, arrays))
+
+    def pooled(self, users: UserBlock, public: Mapping[str, Array]) -> State:
+        counts = np.bincount(users.item, minlength=users.n_items).astype(np.float64)
+        sums = {"counts": counts, "rows": np.array([float(users.n_baskets)])}
+        one = {f"{name}_scale": np.array(1, np.int64) for name in sums}
+        return self.fit(State(1, {"n_items": np.array(users.n_items, np.int64), **sums, **one}))
+
+
+def add_row_counts(spec: RoundSpec, row_ptr: Array, rows: Ragged, n_items: int, out: Accumulator) -> None:
+    """Add the parts ``counts`` (rows per item) and ``rows`` (number of rows), clipped and truncated per user."""
+    number = np.diff(row_ptr)
+    owner = np.repeat(np.arange(len(number)), number)
+    counts, total = spec.part("counts"), spec.part("rows")
+    norms, largest = count_norms(row_ptr, rows, n_items)
+    weight = np.floor(counts.scale * clip_factors(norms, largest, counts)).astype(np.int64)
+    add_counts(rows, weight[owner], out["counts"])
+    real = number.astype(np.float64)
+    out["rows"][0] += int(np.floor(total.scale * real * clip_factors(real, real, total)).astype(np.int64).sum())

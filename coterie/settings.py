@@ -1,0 +1,257 @@
+"""Every setting of a training, section by section: the one place that the command line, `coterie.toml` and the docs share.
+
+A field's description is its help text; its flag is its name with dashes (``client_column`` is ``--client-column``), so
+names are unique across sections. Unknown keys are refused with the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from coterie.errors import ConfigError, closest
+
+
+class Section(BaseModel):
+    """A table of `coterie.toml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataSettings(Section):
+    """What to read, and which column means what."""
+
+    logs: tuple[str, ...] = Field((), description="Log files. Several files are several clients.")
+    user_column: str | None = Field(None, description="Column with the user (customer, member, session) id.")
+    item_column: str | None = Field(None, description="Column with the item (product, article, movie) id.")
+    time_column: str | None = Field(None, description="Column with the time of the interaction.")
+    value_column: str | None = Field(None, description="Column with a quantity or a rating.")
+    basket_column: str | None = Field(None, description="Column with the basket (order, invoice, receipt) id.")
+    client_column: str | None = Field(None, description="Column with the client (shop, country, site) that holds the row.")
+    title_column: str | None = Field(None, description="Column with the item's text, for titles and text similarity.")
+    items: str | None = Field(None, description="File with one row per item: id, title and attributes.")
+    format: Literal["auto", "parquet", "csv", "udata", "baskets"] = Field(
+        "auto",
+        description="File format: parquet, csv (any delimiter, plain or gzip), udata (MovieLens u.data) or baskets (one "
+        "basket per line).",
+    )
+    delimiter: str | None = Field(None, description="Column delimiter of text files; found from the header if not given.")
+    encoding: str = Field("utf-8", description="Encoding of text files, such as utf-8 or cp1252.")
+    basket_from: Literal["none", "user-day", "user"] = Field(
+        "none",
+        description="Without a basket column: make one basket per user and day, or one per user.",
+    )
+
+
+class CleanSettings(Section):
+    """What to drop or rewrite before training. Each step reports how many rows it dropped and why."""
+
+    preset: Literal["auto", "none", "retail"] = Field(
+        "auto",
+        description="Which steps run by default: retail (guest ids, codes, non-products, returns, duplicates) or none "
+        "(missing ids only); auto takes retail where the log has baskets and quantities.",
+    )
+    guest_ids: tuple[str, ...] | None = Field(
+        None, description="User ids that stand for guests, such as 0 or -1; never treated as one user."
+    )
+    item_case: Literal["keep", "codes", "upper", "lower"] | None = Field(
+        None, description="Letter case of item ids; codes upper-cases ids that contain a digit and no space."
+    )
+    drop_duplicates: bool | None = Field(None, description="Drop rows that repeat another row in every column.")
+    drop_returns: bool | None = Field(
+        None, description="A negative quantity cancels the same user's earlier purchases of that item; both are dropped."
+    )
+    non_products: str | None = Field(
+        None, description="Regular expression: item ids that match in full are not products (postage, fees, vouchers)."
+    )
+    max_user_rows: int | None = Field(None, ge=1, description="Drop users with more rows than this (bots, resellers).")
+    max_user_quantile: float | None = Field(
+        None, gt=0, lt=1, description="Drop users with more rows than this quantile of all users."
+    )
+    max_basket_items: int | None = Field(None, ge=2, description="Drop baskets with more distinct items than this.")
+    max_basket_quantile: float | None = Field(
+        None, gt=0, lt=1, description="Drop baskets with more distinct items than this quantile of all baskets."
+    )
+    min_user_rows: int = Field(0, ge=0, description="Drop users with fewer rows (k-core with min_item_rows).")
+    min_item_rows: int = Field(0, ge=0, description="Drop items with fewer rows (k-core with min_user_rows).")
+    max_items: int | None = Field(None, ge=1, description="Keep only this many items, the most frequent ones.")
+    since: str | None = Field(None, description="Drop rows before this time (ISO 8601).")
+    until: str | None = Field(None, description="Drop rows at or after this time (ISO 8601).")
+    min_value: float | None = Field(None, description="Drop rows with a smaller value (rating threshold).")
+    normalise_values: Literal["none", "binary", "minmax", "user-mean"] = Field(
+        "none", description="Rewrite values: all 1, to [0, 1], or minus the user's mean."
+    )
+    normalise_text: bool = Field(True, description="Unicode NFKC, one space between words, no control characters in texts.")
+
+
+class SplitSettings(Section):
+    """What is held out for validation and test."""
+
+    split: Literal["auto", "carts", "next-basket", "time", "last", "random-rows", "random-users", "given", "none"] = Field(
+        "auto",
+        description="How to hold out: carts (leave one item out of each later basket), next-basket (all items of later "
+        "baskets), time (everything after a cut), last (each user's last item), random-rows, random-users, given (files or "
+        "a part column), none. auto: given if files are given, carts with baskets, last with times, else random-rows.",
+    )
+    test: str | None = Field(None, description="File with the test rows, or cases with columns cart and target.")
+    valid: str | None = Field(None, description="File with the validation rows, or cases.")
+    candidates: str | None = Field(
+        None, description="File with the items to rank per test user (user, item rows, or NCF .negative format)."
+    )
+    part_column: str | None = Field(None, description="Column that says train, valid or test.")
+    test_share: float = Field(0.2, gt=0, lt=1, description="Share held out for the test.")
+    valid_share: float = Field(0.1, ge=0, lt=1, description="Share held out for validation; 0 for none.")
+    max_targets: int = Field(5, ge=1, description="Most items left out, one at a time, per basket.")
+
+    @model_validator(mode="after")
+    def _shares(self) -> SplitSettings:
+        if self.test_share + self.valid_share >= 1:
+            raise ValueError(
+                f"test_share + valid_share must be below 1, got {self.test_share} + {self.valid_share}: nothing is left to train on"
+            )
+        return self
+
+
+class ClientSettings(Section):
+    """Who the clients are."""
+
+    clients: Literal["auto", "column", "files", "users", "shops"] = Field(
+        "auto",
+        description="column (client_column), files (each log is a client), users (every user is a client) or shops "
+        "(simulated). auto: column or files where given, else users.",
+    )
+    shops: int | None = Field(None, ge=1, description="Number of simulated shops that the users are dealt to.")
+    skew: float = Field(1.0, ge=0, description="How much the simulated shops differ in what they sell; 0: not at all.")
+
+
+class PlanSettings(Section):
+    """How a sum is made private. This version sums in the clear and adds no noise; every output says so."""
+
+    aggregation: Literal["plain"] = Field("plain", description="plain: the server sees each client's sum.")
+    noise: Literal["none"] = Field("none", description="none: no differential privacy.")
+    epsilon: Literal["none"] = Field("none", description="none: no differential privacy is claimed.")
+    clip_norm: float | None = Field(None, gt=0, description="Bound on the L2 norm of one user's contribution per part.")
+    ring_bits: Literal[32, 64] = Field(64, description="Width of the integers that travel.")
+    min_clients: int = Field(1, ge=1, description="Fewest clients in a sum.")
+
+
+class EvaluationSettings(Section):
+    """What is measured."""
+
+    at: tuple[int, ...] = Field((5, 10, 20), description="Cut-offs k of the ranking metrics.")
+    compare: bool = Field(True, description="Also train alone, mix, centralised and popularity, and compare.")
+    catalogue: Literal["auto", "own", "all"] = Field(
+        "auto", description="Rank each client's own catalogue, or all items; auto: own for clients that are organisations."
+    )
+    history: bool = Field(True, description="Let a known user's past baskets enter at scoring time.")
+    resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the confidence intervals.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
+
+    @field_validator("at")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or any(k < 1 for k in value):
+            raise ValueError(f"at must name cut-offs of at least 1, got {list(value)}")
+        return tuple(sorted(set(value)))
+
+
+class RunSettings(Section):
+    """How to run."""
+
+    seed: int = Field(0, ge=0, description="Seed of every random stream of the run.")
+    output: str | None = Field(None, description="Run folder; by default runs/<date>-<model>.")
+    threads: int = Field(0, ge=0, description="Threads of the kernels; 0 takes all cores. Results do not depend on it.")
+    block: int = Field(2_000_000, ge=1, description="Interactions per block; bounds the memory. Results do not depend on it.")
+
+
+class Settings(Section):
+    """A whole training: the content of `coterie.toml`."""
+
+    data: DataSettings = DataSettings()
+    clean: CleanSettings = CleanSettings()
+    split: SplitSettings = SplitSettings()
+    clients: ClientSettings = ClientSettings()
+    model: dict[str, Any] = Field(
+        default_factory=lambda: {"name": "cart"}, description="Model name, tune, and the model's hyper-parameters."
+    )
+    plan: PlanSettings = PlanSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    run: RunSettings = RunSettings()
+
+
+def sections() -> Iterator[tuple[str, type[Section]]]:
+    """The sections with fixed fields, in the order of `coterie.toml` (``model`` has its fields from the models)."""
+    for name, info in Settings.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            yield name, info.annotation
+
+
+def fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every setting with a fixed place as (section, key, field)."""
+    for name, section in sections():
+        for key, info in section.model_fields.items():
+            yield name, key, info
+
+
+def build(values: Mapping[str, Any], source: str) -> Settings:
+    """Check nested `values` and build the settings; `source` names the file or caller in errors.
+
+    Raises:
+        ConfigError: an unknown section or key (with the nearest valid one), or a value that its field refuses.
+    """
+    known = {name: set(section.model_fields) for name, section in sections()} | {"model": None}
+    for name, content in values.items():
+        if name not in known:
+            raise ConfigError(f"{source}: unknown section [{name}]{closest(name, known)}")
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{source}: [{name}] must be a table of keys, got {content!r}")
+        allowed = known[name]
+        for key in content if allowed is not None else ():
+            if key not in allowed:
+                raise ConfigError(f"{source}: unknown key '{key}' in [{name}]{_nearest_key(key, name)}")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {describe(error)}") from None
+
+
+def _nearest_key(key: str, section: str) -> str:
+    """Suggest a key: of the same section first, of any other section otherwise."""
+    own = [k for s, k, _ in fields() if s == section]
+    if hint := closest(key, own):
+        return hint
+    for other, k, _ in fields():
+        if k == key:
+            return f"; '{key}' belongs to [{other}]"
+    return "; valid keys: " + ", ".join(own)
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a pydantic error in one sentence: parameter, rule, value received."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message
+    return f"{where}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, is not UTF-8 or is not TOML; names the place.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `coterie init` writes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
