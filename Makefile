@@ -4,10 +4,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 BASE := $(VENV)/.base-installed
 DEV  := $(VENV)/.dev-installed
+
+export NO_MKDOCS_2_WARNING = 1  # an advertisement, not a warning
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench docs clean
@@ -40,8 +42,8 @@ clean:  ## Remove the environment and everything that is built.
 	find coterie tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Coterie needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Coterie needs Python 3.11 or later, '$(PYTHON)' is not; name another, as in: make PYTHON=python3.13"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(BASE): pyproject.toml | $(VENV)/bin/python

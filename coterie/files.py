@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError
@@ -20,24 +22,25 @@ from coterie.types import Array
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves the old content or the new, never a part: temporary file, fsync, rename.
 
+    The mode is what the umask leaves, as for any file: who keeps files private keeps these private.
+
     Raises:
         EnvironmentFault: the disk is full, read-only or not permitted; names the file and the reason.
     """
-    name = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
-            name = handle.name
+        with temporary.open("xb") as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        if name is not None and os.path.exists(name):
-            os.unlink(name)
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):  # nothing is left where it was renamed, or where it could not be made
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -46,11 +49,12 @@ def write_text(path: Path, content: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and make it durable; a crash can leave a last line without its newline, never a mixed one."""
+    """Append one line and make it durable; a last line that a crash left without its newline is dropped first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(line + "\n")
+        with path.open("a+b") as handle:
+            _drop_torn_line(handle)
+            handle.write(line.encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
     except OSError as error:
@@ -93,10 +97,20 @@ def read_arrays(path: Path) -> dict[str, Array]:
         return load_bytes(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path}: no such file; the run folder is not complete") from None
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that numpy does not have
         raise RunError(f"{path}: truncated or not a safetensors file ({error}); train again or restore it") from None
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _drop_torn_line(handle: BinaryIO) -> None:
+    size = handle.seek(0, os.SEEK_END)
+    if not size:
+        return
+    handle.seek(-1, os.SEEK_END)
+    if handle.read(1) != b"\n":
+        handle.seek(0)
+        handle.truncate(handle.read().rfind(b"\n") + 1)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -48,8 +48,8 @@ def check_capacity(part: PartSpec, users: int, ring_bits: int) -> None:
     largest = users * part.linf * part.scale
     if largest >= 2.0 ** (ring_bits - 1):
         raise PlanError(
-            f"part '{part.name}' can reach {largest:.3g} ring units over {users} users, more than a {ring_bits}-bit ring "
-            f"holds; use ring_bits = 64, a smaller clip norm or a smaller scale"
+            f"part '{part.name}' can reach {largest:.3g} ring units over {users} users, more than a {ring_bits}-bit "
+            f"ring holds; use ring_bits = 64, a smaller clip norm or a smaller scale"
         )
 
 

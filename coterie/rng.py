@@ -7,6 +7,7 @@ somewhere never changes another, and nothing depends on the order in which clien
 from __future__ import annotations
 
 import hashlib
+import operator
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def stream(seed: int, *purpose: str | int) -> np.random.Generator:
     """
     digest = hashlib.sha256()
     for word in (seed, *purpose):
-        text = repr(word).encode()
+        # Plain types first: numpy's scalars are written differently from one version of it to the next.
+        text = repr(str(word) if isinstance(word, str) else int(operator.index(word))).encode()
         digest.update(len(text).to_bytes(8, "little"))
         digest.update(text)
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(digest.digest(), "little")))

@@ -1,4 +1,4 @@
-"""Every setting of a training, section by section: the one place that the command line, `coterie.toml` and the docs share.
+"""Every setting of a training, by section: the one place that the command line, `coterie.toml` and the docs share.
 
 A field's description is its help text; its flag is its name with dashes (``client_column`` is ``--client-column``), so
 names are unique across sections. Unknown keys are refused with the nearest valid one.
@@ -20,7 +20,7 @@ from coterie.errors import ConfigError, closest
 class Section(BaseModel):
     """A table of `coterie.toml`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataSettings(Section):
@@ -32,15 +32,19 @@ class DataSettings(Section):
     time_column: str | None = Field(None, description="Column with the time of the interaction.")
     value_column: str | None = Field(None, description="Column with a quantity or a rating.")
     basket_column: str | None = Field(None, description="Column with the basket (order, invoice, receipt) id.")
-    client_column: str | None = Field(None, description="Column with the client (shop, country, site) that holds the row.")
+    client_column: str | None = Field(
+        None, description="Column with the client (shop, country, site) that holds the row."
+    )
     title_column: str | None = Field(None, description="Column with the item's text, for titles and text similarity.")
     items: str | None = Field(None, description="File with one row per item: id, title and attributes.")
     format: Literal["auto", "parquet", "csv", "udata", "baskets"] = Field(
         "auto",
-        description="File format: parquet, csv (any delimiter, plain or gzip), udata (MovieLens u.data) or baskets (one "
-        "basket per line).",
+        description="File format: parquet, csv (any delimiter, plain or gzip), udata (MovieLens u.data) or baskets "
+        "(one basket per line).",
     )
-    delimiter: str | None = Field(None, description="Column delimiter of text files; found from the header if not given.")
+    delimiter: str | None = Field(
+        None, description="Column delimiter of text files; found from the header if not given."
+    )
     encoding: str = Field("utf-8", description="Encoding of text files, such as utf-8 or cp1252.")
     basket_from: Literal["none", "user-day", "user"] = Field(
         "none",
@@ -64,7 +68,8 @@ class CleanSettings(Section):
     )
     drop_duplicates: bool | None = Field(None, description="Drop rows that repeat another row in every column.")
     drop_returns: bool | None = Field(
-        None, description="A negative quantity cancels the same user's earlier purchases of that item; both are dropped."
+        None,
+        description="A negative quantity cancels the same user's earlier purchases of that item; both are dropped.",
     )
     non_products: str | None = Field(
         None, description="Regular expression: item ids that match in full are not products (postage, fees, vouchers)."
@@ -86,17 +91,22 @@ class CleanSettings(Section):
     normalise_values: Literal["none", "binary", "minmax", "user-mean"] = Field(
         "none", description="Rewrite values: all 1, to [0, 1], or minus the user's mean."
     )
-    normalise_text: bool = Field(True, description="Unicode NFKC, one space between words, no control characters in texts.")
+    normalise_text: bool = Field(
+        True, description="Unicode NFKC, one space between words, no control characters in texts."
+    )
 
 
 class SplitSettings(Section):
     """What is held out for validation and test."""
 
-    split: Literal["auto", "carts", "next-basket", "time", "last", "random-rows", "random-users", "given", "none"] = Field(
-        "auto",
-        description="How to hold out: carts (leave one item out of each later basket), next-basket (all items of later "
-        "baskets), time (everything after a cut), last (each user's last item), random-rows, random-users, given (files or "
-        "a part column), none. auto: given if files are given, carts with baskets, last with times, else random-rows.",
+    split: Literal["auto", "carts", "next-basket", "time", "last", "random-rows", "random-users", "given", "none"] = (
+        Field(
+            "auto",
+            description="How to hold out: carts (leave one item out of each later basket), next-basket (all items of "
+            "later baskets), time (everything after a cut), last (each user's last item), random-rows, random-users, "
+            "given (files or a part column), none. auto: given if files are given, carts with baskets, last with "
+            "times, else random-rows.",
+        )
     )
     test: str | None = Field(None, description="File with the test rows, or cases with columns cart and target.")
     valid: str | None = Field(None, description="File with the validation rows, or cases.")
@@ -112,7 +122,8 @@ class SplitSettings(Section):
     def _shares(self) -> SplitSettings:
         if self.test_share + self.valid_share >= 1:
             raise ValueError(
-                f"test_share + valid_share must be below 1, got {self.test_share} + {self.valid_share}: nothing is left to train on"
+                f"test_share + valid_share must be below 1, got {self.test_share} + {self.valid_share}: nothing is "
+                "left to train on"
             )
         return self
 
@@ -123,7 +134,7 @@ class ClientSettings(Section):
     clients: Literal["auto", "column", "files", "users", "shops"] = Field(
         "auto",
         description="column (client_column), files (each log is a client), users (every user is a client) or shops "
-        "(simulated). auto: column or files where given, else users.",
+        "(simulated). auto: column or files where given, else shops where their number is set, else users.",
     )
     shops: int | None = Field(None, ge=1, description="Number of simulated shops that the users are dealt to.")
     skew: float = Field(1.0, ge=0, description="How much the simulated shops differ in what they sell; 0: not at all.")
@@ -146,7 +157,8 @@ class EvaluationSettings(Section):
     at: tuple[int, ...] = Field((5, 10, 20), description="Cut-offs k of the ranking metrics.")
     compare: bool = Field(True, description="Also train alone, mix, centralised and popularity, and compare.")
     catalogue: Literal["auto", "own", "all"] = Field(
-        "auto", description="Rank each client's own catalogue, or all items; auto: own for clients that are organisations."
+        "auto",
+        description="Rank each client's own catalogue, or all items; auto: own for clients that are organisations.",
     )
     history: bool = Field(True, description="Let a known user's past baskets enter at scoring time.")
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the confidence intervals.")
@@ -166,7 +178,9 @@ class RunSettings(Section):
     seed: int = Field(0, ge=0, description="Seed of every random stream of the run.")
     output: str | None = Field(None, description="Run folder; by default runs/<date>-<model>.")
     threads: int = Field(0, ge=0, description="Threads of the kernels; 0 takes all cores. Results do not depend on it.")
-    block: int = Field(2_000_000, ge=1, description="Interactions per block; bounds the memory. Results do not depend on it.")
+    block: int = Field(
+        2_000_000, ge=1, description="Interactions per block; bounds the memory. Results do not depend on it."
+    )
 
 
 class Settings(Section):
@@ -204,15 +218,16 @@ def build(values: Mapping[str, Any], source: str) -> Settings:
     Raises:
         ConfigError: an unknown section or key (with the nearest valid one), or a value that its field refuses.
     """
-    known = {name: set(section.model_fields) for name, section in sections()} | {"model": None}
+    known: dict[str, set[str] | None] = {name: set(section.model_fields) for name, section in sections()}
+    known["model"] = None  # its keys are the models', and are checked with them
     for name, content in values.items():
         if name not in known:
             raise ConfigError(f"{source}: unknown section [{name}]{closest(name, known)}")
         if not isinstance(content, Mapping):
             raise ConfigError(f"{source}: [{name}] must be a table of keys, got {content!r}")
         allowed = known[name]
-        for key in content if allowed is not None else ():
-            if key not in allowed:
+        for key in content:
+            if allowed is not None and key not in allowed:
                 raise ConfigError(f"{source}: unknown key '{key}' in [{name}]{_nearest_key(key, name)}")
     try:
         return Settings.model_validate(values)

@@ -340,7 +340,7 @@ class Recommender(Summand, Protocol):
         """Scores of all items: float32 [queries, items]; larger is better; items in the cart are scored too."""
 
     def explain(self, state: State, query: Query, item: int) -> list[tuple[str, int | None, float]]:
-        """Why `item` got its score in the first query: (term, cart item or None, share of the score)."""
+        """Why `item` got its score in the first query: (term, cart item or None, part of the score)."""
 
     def pooled(self, users: UserBlock, public: Mapping[str, Array]) -> State:
         """The same model from pooled rows by another path (plain scipy): the comparison, never the product."""

@@ -12,14 +12,13 @@ from typing import Annotated
 
 import typer
 
+from coterie import __version__
 from coterie.cli import data, demo, evaluate, init, recommend, train
 from coterie.cli.options import CleanCommand, DescribeCommand, EvaluateCommand, PlainCommand, TrainCommand
 from coterie.cli.output import guarded
-from coterie import __version__
 
 app = typer.Typer(
     name="coterie",
-    help="Train recommenders across organisations and devices that may not share their data.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -36,10 +35,11 @@ def _show_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def root(
     ctx: typer.Context,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback has shown it by then
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
+    """Train recommenders across organisations and devices that may not share their data."""
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 

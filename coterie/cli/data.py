@@ -92,9 +92,9 @@ def market(
             "--items",
             parser=at_least(2),
             metavar="INTEGER",
-            help="Items that exist; a shop sells some of them. Default: 500.",
+            help="Items that exist; a shop sells some of them. Default: 600.",
         ),
-    ] = 500,
+    ] = 600,
     baskets: Annotated[
         int,
         typer.Option(
@@ -153,7 +153,7 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
 
 
 def as_table(log: InteractionLog) -> pl.DataFrame:
-    """The rows of a log with the titles of their items; columns are called as the roles are, so no mapping is needed."""
+    """The rows of a log with the titles of their items; columns are called as the roles are and need no mapping."""
     titles = log.texts.select("item", "title").unique("item", keep="first")
     if titles["title"].null_count() == len(titles):
         return log.frame

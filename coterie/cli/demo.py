@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -18,10 +18,11 @@ from coterie.errors import ConfigError
 from coterie.settings import Settings, build
 
 if TYPE_CHECKING:
-    from coterie.data.market import Market
+    from coterie.data.market import Truth
     from coterie.experiment.run import Run
 
 CUSTOMERS_PER_SHOP, BASKETS_PER_SHOP, ITEMS = 500, 4000, 600
+SUGGESTIONS = 10
 
 
 def demo(
@@ -46,8 +47,8 @@ def demo(
 
     out, folder = Output(json), _folder(output)
     out.note(
-        f"{shops} synthetic shops train one recommender. Each keeps its orders to itself and sends sums over its customers;"
-        " this version adds the sums in the clear: no secure aggregation, no noise."
+        f"{shops} synthetic shops train one recommender. Each keeps its orders and sends sums over its customers; "
+        "this version adds the sums in the clear: no secure aggregation, no noise."
     )
     made = market(
         shops=shops,
@@ -60,15 +61,19 @@ def demo(
     log = folder / "orders.parquet"
     write_table(as_table(made.log), log)
     done = follow(_settings(log, folder / "run", seed), out)
-    basket = _example_basket(made, done.run)
-    rows = as_rows(done.run.recommend(basket, 5, explain=True))
-    example = {"basket": basket, "recommendations": rows}
+    basket, planted = _example(made.truth, done.run)
+    rows = as_rows(done.run.recommend(basket, SUGGESTIONS, explain=True))
+    found = sum(row["item"] in planted for row in rows)
+    example = {"basket": basket, "recommendations": rows, "planted": planted, "planted_found": found}
     out.result(
         {**done.result, "log": log, "example": example},
         *shown(done.result),
         Text("\nAn example: what completes this basket?", style="bold"),
         table(done.run, rows, basket),
-        f"your own data: coterie train orders.csv      the log of this demo: {log}",
+        Text(
+            f"{found} of the {len(planted)} items that were planted to go with this basket are among the suggestions."
+        ),
+        f"the log of this demo: {log}    with your own: coterie train orders.csv",
     )
 
 
@@ -93,11 +98,14 @@ def _settings(log: Path, run: Path, seed: int) -> Settings:
     )
 
 
-def _example_basket(made: Market, run: Run) -> list[str]:
-    """Two items that go together: of a planted pair whose both items were trained on, the first and its category mate."""
-    bought: Any = made.log.frame.drop_nulls("basket").group_by("basket", maintain_order=True).agg("item")
-    for items in bought["item"].to_list():
-        known = run.resolve(items)[0]
-        if len(known) >= 3:
-            return known[:2]
-    return list(run.items[:2])
+def _example(truth: Truth, run: Run) -> tuple[list[str], list[str]]:
+    """A basket of two popular items, and the items that were planted to go with them."""
+    partners: dict[str, set[str]] = {}
+    for one, other in truth.complements.tolist():
+        partners.setdefault(truth.items[one], set()).add(truth.items[other])
+        partners.setdefault(truth.items[other], set()).add(truth.items[one])
+    popular = [truth.items[i] for i in truth.popularity.argsort()[::-1] if truth.items[i] in partners]
+    known = set(run.items)
+    first = next(item for item in popular if item in known)
+    second = next(item for item in popular if item in known and item != first and item not in partners[first])
+    return [first, second], sorted((partners[first] | partners[second]) & known)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coterie.data.blocks import derive_baskets
-from coterie.data.mapping import Proposal, adopt
+from coterie.data.mapping import Proposal, adopt, literal, resolve
 from coterie.data.readers import proposal, read_log, read_table
 from coterie.settings import DataSettings
 
@@ -27,9 +27,13 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Description:
-    """The raw columns, what they seem to mean, and, where that is enough to read the log, its counts."""
+    """The raw columns, which role each has, and, where that is enough to read the log, its counts.
+
+    `guess` is the proposal where the roles had to be guessed; None where they are known.
+    """
 
     columns: tuple[dict[str, Any], ...]
+    roles: Mapping[str, str]
     guess: Proposal | None
     counts: Mapping[str, Any] | None
 
@@ -43,16 +47,19 @@ def described(paths: Sequence[Path], settings: DataSettings) -> Description:
     raw = read_table(paths[0], settings)
     guess = proposal(paths, settings)
     if guess is not None and not guess.complete:
-        return Description(_columns(raw), guess, None)
-    log = read_log(paths, settings if guess is None else adopt(settings, guess))
-    return Description(_columns(raw), guess, _counts(derive_baskets(log, settings.basket_from)))
+        return Description(_columns(raw), guess.columns, guess, None)
+    agreed = settings if guess is None else adopt(settings, guess)
+    roles = resolve(raw.columns, agreed) or literal(raw.columns)
+    log = derive_baskets(read_log(paths, agreed), settings.basket_from)
+    return Description(_columns(raw), roles, guess, _counts(log))
 
 
 def facts(found: Description) -> dict[str, Any]:
     """The description as one JSON object."""
     return {
         "columns": list(found.columns),
-        "mapping": None if found.guess is None else dict(found.guess.columns),
+        "mapping": dict(found.roles),
+        "guessed": found.guess is not None,
         "log": found.counts,
     }
 
@@ -66,7 +73,7 @@ def tables(found: Description) -> list[RenderableType]:
         )
     else:
         parts += _count_parts(found.counts)
-        if found.guess is not None and found.guess.columns:
+        if found.guess is not None:
             parts.append(f"As flags: {found.guess.flags()}")
     return parts
 
@@ -75,7 +82,7 @@ def _columns(raw: pl.DataFrame) -> tuple[dict[str, Any], ...]:
     return tuple(
         {
             "name": name,
-            "type": str(cells.dtype),
+            "type": str(cells.dtype.base_type()),
             "distinct": _distinct(cells),
             "missing": cells.null_count(),
             "examples": [str(value) for value in cells.drop_nulls().unique(maintain_order=True).head(3).to_list()],
@@ -120,7 +127,7 @@ def _top_items(log: InteractionLog) -> list[dict[str, Any]]:
 
 
 def _column_table(found: Description) -> Table:
-    roles = {column: role for role, column in found.guess.columns.items()} if found.guess else {}
+    roles = {column: role for role, column in found.roles.items()}
     table = Table(box=box.SIMPLE_HEAD, title="Columns", title_justify="left", title_style="bold")
     table.add_column("column", overflow="fold")
     table.add_column("type", overflow="fold", max_width=12)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from coterie.cli.options import core_type
+from coterie.cli.options import TUNE, core_type
 from coterie.cli.output import JsonFlag, Output
 from coterie.errors import ConfigError
 from coterie.settings import Section, Settings, sections
@@ -39,7 +39,7 @@ def init(
 def template() -> str:
     """The content of the file: it loads as the defaults, unchanged."""
     lines = [
-        "# Settings of `coterie train --config`. Each key has a flag of the same name with dashes; flags win over this file.",
+        "# Settings for `coterie train --config`. Each key has a flag of the same name with dashes; flags win.",
         "# A key that is commented out has no default, or belongs to a model that is not chosen.",
     ]
     for name, section in _with_model_in_place():
@@ -70,7 +70,7 @@ def _model_section() -> Iterator[str]:
     yield ""
     yield from _key("name", Literal[names], "The model.", names[0], active=True)
     yield ""
-    yield from _key("tune", bool, "Choose hyper-parameters that are not given by validation.", False, active=False)
+    yield from _key("tune", bool, TUNE, default=False, active=False)
     for name, model in registry.MODELS.items():
         if not model.model_fields:
             continue

@@ -22,6 +22,7 @@ from coterie.errors import ConfigError, closest
 from coterie.settings import Settings, build, fields, read_toml, sections
 
 POSITIONAL = frozenset({("data", "logs")})
+TUNE = "Choose hyper-parameters on validation, from the grid of the model."
 METAVARS = {
     "at": "K,K,...",
     "guest_ids": "ID,ID,...",
@@ -57,7 +58,7 @@ class Flag:
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help reads the same in every version of typer: arguments, its own options, then the rest by topic."""
+    """A command whose help reads the same in every version of typer: arguments, own options, the rest by topic."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the parameters; those with a panel of their own come last."""
@@ -148,7 +149,7 @@ def model_flags() -> Iterator[Flag]:
 
     names = registry.names()
     yield Flag("model", "name", Literal[names], f"The model. Default: {names[0]}.")
-    yield Flag("model", "tune", bool, "Choose hyper-parameters that are not given by validation. Default: no.")
+    yield Flag("model", "tune", bool, f"{TUNE} Default: no.")
     for key, (annotation, text) in registry.parameters().items():
         yield Flag("model", key, annotation, text)
 
@@ -246,7 +247,7 @@ def _options(flags: tuple[Flag, ...]) -> tuple[Any, ...]:
 
 
 def _parameter(flag: Flag) -> inspect.Parameter:
-    """A parameter that takes text (or a switch): what the text means is checked here, alike for every version of typer."""
+    """A parameter that takes text (or a switch); what the text means is checked by us, whatever typer's version."""
     core, declarations = core_type(flag.type), [flag.name]
     annotation: Any = str | None
     extra: dict[str, Any] = {"metavar": METAVARS.get(flag.key) or _metavar(core)}

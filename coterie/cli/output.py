@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -73,9 +74,7 @@ def guarded(command: Callable[[], Any], as_json: bool) -> int:
     """
     try:
         code = command()
-    except SystemExit:
-        raise
-    except BaseException as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place where a failure can become a sentence
         if os.environ.get("COTERIE_DEBUG") == "1":
             traceback.print_exc()
         failure = _failure(error)
@@ -99,21 +98,15 @@ def plain(value: Any) -> Any:
     >>> plain({"metrics": (1.0, float("nan")), "path": Path("runs/a")})
     {'metrics': [1.0, None], 'path': 'runs/a'}
     """
-    if value is None or isinstance(value, bool | str | int):
-        return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [plain(one) for one in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
-        return plain(value.tolist())
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    raise TypeError(f"a {type(value).__name__} cannot be said in JSON")
+    if isinstance(value, Path | date):
+        return value.isoformat() if isinstance(value, date) else str(value)
+    return value
 
 
 def _report(failure: Failure, as_json: bool) -> None:

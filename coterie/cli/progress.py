@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -30,9 +29,7 @@ class Listener:
             TimeElapsedColumn(),
         )
         self._live = Progress(*columns, console=out.notes, transient=True, disable=not out.notes.is_terminal)
-        self._task: TaskID | None = None
-        self._step = ""
-        self._since = 0.0
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -41,8 +38,6 @@ class Listener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._finish_step()
         self._live.stop()
 
     def __call__(self, kind: str, content: Mapping[str, Any]) -> None:
@@ -58,30 +53,20 @@ class Listener:
             self._say(Text(str(content["text"]), style="dim"))
 
     def _advance(self, text: str, done: int, total: int | None) -> None:
-        if text != self._step:
-            self._finish_step()
-            self._step, self._since = text, time.monotonic()
-            if not self._out.notes.is_terminal:
-                self._say(Text(f"{text} ..."))
-            self._task = self._live.add_task(text, total=total)
-        if self._task is not None:
-            self._live.update(self._task, completed=done, total=total)
-
-    def _finish_step(self) -> None:
-        """On a terminal, leave a line of what was done and how long it took."""
-        if self._task is None:
-            return
-        self._live.remove_task(self._task)
-        if self._out.notes.is_terminal:
-            took = time.monotonic() - self._since
-            self._say(Text.assemble(("done ", "green"), self._step, (f"  {took:.1f} s", "dim")))
-        self._task = None
+        """Show one step live; it is also said once, so that what was done can be read afterwards."""
+        if text not in self._tasks:
+            self._say(Text(f"{text} ..."))
+            self._tasks[text] = self._live.add_task(text, total=total)
+        for name, task in self._tasks.items():
+            self._live.update(task, visible=name == text)
+        self._live.update(self._tasks[text], completed=done, total=total)
 
     def _show_cleaning(self, entries: list[Mapping[str, Any]]) -> None:
         from coterie.report.tables import cleaning_table
 
-        if any(entry.get("dropped") or entry.get("changed") for entry in entries):
-            self._out.notes.print(cleaning_table(entries))
+        effective = [entry for entry in entries if entry.get("dropped") or entry.get("changed")]
+        if effective:
+            self._out.notes.print(cleaning_table(effective))
 
     def _say(self, text: Text) -> None:
-        self._out.notes.print(text)
+        self._out.notes.print(text, soft_wrap=True)

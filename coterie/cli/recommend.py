@@ -28,7 +28,7 @@ def recommend(
             "--basket",
             "-b",
             metavar="A,B",
-            help="Items in the basket, by id or title; an item whose name has a comma may be given by an option of its own.",
+            help="Items in the basket, by id or title. A name with a comma in it may have an option of its own.",
         ),
     ] = None,
     k: Annotated[

@@ -88,8 +88,7 @@ def shown(result: dict[str, Any]) -> list[RenderableType]:
         parts.append(comparison_table(result))
     if len(result.get("per_client") or []) > 1:
         parts.append(clients_table(result))
-    sentence = (result.get("comparison") or {}).get("sentence")
-    parts += [Text(text) for text in (sentence, *(result.get("caveats") or []), result["privacy"]["statement"]) if text]
+    parts += [Text(text) for text in (*(result.get("caveats") or []), result["privacy"]["statement"])]
     if result.get("run"):
         parts.append(f"run folder: {result['run']}    report: {Path(result['run']) / 'report.html'}")
         parts.append(f"next: coterie recommend {result['run']} --basket ITEM,ITEM")

@@ -1,0 +1,1 @@
+"""Interaction logs: reading, cleaning, splitting, clients, catalogues, a synthetic market."""

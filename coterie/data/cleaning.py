@@ -88,9 +88,10 @@ class CleaningReport:
         """This report followed by a later one."""
         return CleaningReport(self.entries + other.entries)
 
-    def labelled(self, part: str) -> CleaningReport:
-        """The same report, saying that it is about a part of the log."""
-        return CleaningReport(tuple(replace(entry, step=f"{entry.step} ({part})") for entry in self.entries))
+    @classmethod
+    def summed(cls, reports: Sequence[CleaningReport], part: str) -> CleaningReport:
+        """Reports of the same steps on several parts of a log as one; step names say that they are about `part`."""
+        return cls(tuple(_summed(same, part) for same in zip(*(report.entries for report in reports), strict=True)))
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """One dict per step with the fields of `Entry`, fit for JSON."""
@@ -146,6 +147,19 @@ def rewrite_items(items: pl.Series, steps: Iterable[Step]) -> pl.Series:
         if "item" in step.rewrites:
             frame = step.apply(frame)
     return frame["item"].rename(items.name)
+
+
+def _summed(same: Sequence[Entry], part: str) -> Entry:
+    first = same[0]
+    return Entry(
+        step=f"{first.step} ({part})",
+        why=first.why,
+        rows_before=sum(entry.rows_before for entry in same),
+        rows_after=sum(entry.rows_after for entry in same),
+        dropped=sum(entry.dropped for entry in same),
+        changed=sum(entry.changed for entry in same),
+        examples=tuple(example for entry in same for example in entry.examples)[:_EXAMPLES],
+    )
 
 
 def _with_defaults(settings: CleanSettings, log: InteractionLog) -> CleanSettings:

@@ -13,7 +13,7 @@ _WHOLE = r"^-?\d+(\.0)?$"
 
 
 def id_text(cells: pl.Series, what: str) -> pl.Series:
-    """Ids of `cells` as a String series: stripped, Unicode NFC, null where missing.
+    """Ids of `cells` as a String series: Unicode NFC, null where missing (or blank).
 
     Whole numbers are printed without a fraction. A text column loses its ``.0`` only where every value is a whole
     number (as pandas writes integers beside missing cells): then ``17850.0`` is ``17850``; ``1.10`` and ``A5.0`` stay.
@@ -42,10 +42,11 @@ def present(cells: pl.Series) -> pl.Series:
 
 
 def _of_text(cells: pl.Series) -> pl.Series:
-    text = present(cells.str.normalize("NFC"))
-    if text.str.contains(_WHOLE).all() and text.str.ends_with(".0").any():
-        return text.str.strip_suffix(".0")
-    return text
+    text = cells.str.normalize("NFC")
+    shown = present(text)
+    if shown.str.contains(_WHOLE).all() and shown.str.ends_with(".0").any():
+        return shown.str.strip_suffix(".0")
+    return text.zip_with(shown.is_not_null(), shown)
 
 
 def _of_floats(cells: pl.Series, what: str) -> pl.Series:

@@ -24,8 +24,8 @@ class InteractionLog:
     """One row per interaction, in file order.
 
     `frame` has ``user`` (text; null is a guest) and ``item`` (text), and, where known, ``time`` (UTC, microseconds),
-    ``value`` (float64: a quantity or a rating), ``basket``, ``client`` and ``part`` (text). `texts` has one row per item:
-    ``item``, ``title`` and any attributes. `source` names where the rows came from, for messages.
+    ``value`` (float64: a quantity or a rating), ``basket``, ``client`` and ``part`` (text). `texts` has one row per
+    item: ``item``, ``title`` and any attributes. `source` names where the rows came from, for messages.
     """
 
     frame: pl.DataFrame

@@ -185,7 +185,7 @@ def _csv(text: TextFile, settings: DataSettings) -> Table:
     delimiter = delimiter or ","
     if known is not None and settings.format == "auto":
         return _delimited(text, delimiter, "csv", known, quoted=False)
-    quoted = len(delimiter) == 1
+    quoted = len(delimiter.encode()) == 1
     if not quoted:
         text, delimiter = text.with_delimiter(delimiter, UNIT_SEPARATOR), UNIT_SEPARATOR
     header = tuple(name.strip() for name in text.sample(delimiter, quoted)[0])
@@ -226,7 +226,7 @@ def _delimited(
     text: TextFile, delimiter: str, format: Format, names: tuple[str, ...], quoted: bool, header: bool = False
 ) -> Table:
     """Read delimited text as text; columns whose header is empty (a saved index) are left out."""
-    if len(delimiter) > 1:
+    if len(delimiter.encode()) > 1:  # CSV readers know delimiters of one byte
         text, delimiter = text.with_delimiter(delimiter, UNIT_SEPARATOR), UNIT_SEPARATOR
     try:
         frame = pl.read_csv(
@@ -247,7 +247,8 @@ def _delimited(
         _refuse_ragged(text, delimiter, names, quoted)
         frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines are no rows
     kept = [name for name in names if name]
-    return Table(text.path, format, tuple(kept), frame.lazy().select(kept))
+    # Space around a cell of a text file is layout; in a typed file it belongs to the value.
+    return Table(text.path, format, tuple(kept), frame.lazy().select(pl.col(kept).str.strip_chars()))
 
 
 def _flaw(text: TextFile, delimiter: str, names: Sequence[str], quoted: bool, error: BaseException | None) -> DataError:
@@ -261,9 +262,11 @@ def _flaw(text: TextFile, delimiter: str, names: Sequence[str], quoted: bool, er
 def _refuse_ragged(text: TextFile, delimiter: str, names: Sequence[str], quoted: bool) -> None:
     for line, row in text.rows(delimiter, quoted):
         if len(row) != len(names):
+            fixed = tuple(names) == tuple(FIXED["udata"].values())
+            remedy = "" if fixed else ", or name --format baskets if every line is a basket"
+            expected = f"{len(names)} ({', '.join(names)})" if fixed else str(len(names))
             raise DataError(
-                f"{text.path}: line {line} has {len(row)} fields where {len(names)} are expected; correct it, or name "
-                "--format baskets if every line is a basket"
+                f"{text.path}: line {line} has {len(row)} fields where {expected} are expected; correct it{remedy}"
             )
 
 

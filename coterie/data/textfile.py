@@ -61,7 +61,8 @@ class TextFile:
     def rows(self, delimiter: str, quoted: bool = True) -> Iterator[tuple[int, list[str]]]:
         """All non-blank rows with the line on which each starts, by Python's reader: slow, for finding flaws."""
         line = 1
-        reader = csv.reader(io.StringIO(self.text(), newline=""), delimiter=delimiter, quoting=_quoting(quoted))
+        lines = io.StringIO(self.text(), newline="")
+        reader = csv.reader(lines, delimiter=delimiter, quoting=_quoting(quoted), strict=True)
         try:
             for row in reader:
                 if row:

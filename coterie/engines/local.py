@@ -1,7 +1,8 @@
 """The local engine: clients of a simulation, in this process.
 
 Organisations are visited one by one: no call ever sees two of them. Where every client is one person's device, a block
-holds many devices as rows; kernels bound and quantise each row by itself, so the integers are those of one call a device.
+holds many devices as rows; kernels bound and quantise each row by itself, so the integers are those of one call a
+device.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from coterie.types import Population, State, Summand, Total, UserBlock
 class LocalEngine:
     """Runs the clients of a `Population` in blocks of bounded memory, on `threads` cores (0: all).
 
-    `progress` is called with the number of users done after each block. The sum does not depend on `threads`, `block` or
-    the order of clients.
+    `progress` is called with the number of users done after each block. The sum does not depend on `threads`, `block`
+    or the order of clients.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class LocalEngine:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.population = population
-        cores = int(numba.config.NUMBA_NUM_THREADS)
+        cores = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set when numba starts
         self.threads = min(threads or cores, cores)
         self.block = block
         self.progress = progress

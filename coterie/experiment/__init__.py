@@ -1,0 +1,1 @@
+"""Train, compare, evaluate: where the pieces meet."""

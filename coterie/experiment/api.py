@@ -12,7 +12,7 @@ from coterie.data.log import InteractionLog
 from coterie.data.readers import read_log as read_files
 from coterie.data.splits import Given
 from coterie.errors import ConfigError
-from coterie.experiment.evaluating import evaluate as evaluate
+from coterie.experiment.evaluating import evaluate
 from coterie.experiment.fitting import Notify, silent
 from coterie.experiment.run import Run
 from coterie.experiment.train import train_log
@@ -46,7 +46,15 @@ def read_log(
         DataError: a file or column that is missing or cannot be used; names the remedy.
         ConfigError: an unknown option.
     """
-    columns = {"user": user, "item": item, "time": time, "value": value, "basket": basket, "client": client, "title": title}
+    columns = {
+        "user": user,
+        "item": item,
+        "time": time,
+        "value": value,
+        "basket": basket,
+        "client": client,
+        "title": title,
+    }
     named = {f"{role}_column": column for role, column in columns.items() if column is not None}
     settings = build({"data": {**named, **options}}, "read_log")
     paths = [source] if isinstance(source, str | Path) else list(source)
@@ -74,8 +82,8 @@ def train(
     Args:
         model: a model's name.
         plan: how sums are made private; by default plain sums without noise.
-        test: None trains on everything and evaluates nothing; the name of a split ("auto", "carts", "last", ...), a log,
-            or a frame of cases (columns cart and targets) evaluates and compares.
+        test: None trains on everything and evaluates nothing; the name of a split ("auto", "carts", "last", ...), a
+            log, or a frame of cases (columns cart and targets) evaluates and compares.
         valid: a log or cases for the choices that are made on validation.
         seed: seed of every random stream.
         output: write a signed run folder there.
@@ -91,7 +99,11 @@ def train(
     sections["model"] = {"name": model, **sections.get("model", {}), **hyper_parameters}
     if test is None or isinstance(test, str):
         sections.setdefault("split", {})["split"] = test or "none"
-    given = {name: _given(part, name) for name, part in (("test", test), ("valid", valid)) if not isinstance(part, str | None)}
+    given = {
+        name: _given(part, name)
+        for name, part in (("test", test), ("valid", valid))
+        if not isinstance(part, str | None)
+    }
     checked = build(sections, "train")
     registry.build(checked.model)
     return train_log(
@@ -104,4 +116,6 @@ def _given(part: Any, name: str) -> Given:
         return Given(log=part)
     if isinstance(part, pl.DataFrame):
         return Given(cases=part)
-    raise ConfigError(f"{name} must be an InteractionLog, a frame of cases or the name of a split, got {type(part).__name__}")
+    raise ConfigError(
+        f"{name} must be an InteractionLog, a frame of cases or the name of a split, got {type(part).__name__}"
+    )

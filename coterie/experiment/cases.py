@@ -72,8 +72,8 @@ class CaseTable:
 def tabulate(frame: pl.DataFrame, catalogue: Catalogue, known: FitData | None, clients: pl.Series) -> CaseTable:
     """Translate held-out cases; `frame` as `coterie.data.splits.HeldOut.cases`, `clients` the client of each row.
 
-    Items outside the catalogue leave carts and candidates; targets outside are counted as unreachable. A null cart becomes
-    the user's items in `known`, which is also where past baskets come from: training rows, never held-out ones.
+    Items outside the catalogue leave carts and candidates; targets outside are counted as unreachable. A null cart
+    becomes the user's items in `known`, which is also where past baskets come from: training rows, never held-out ones.
 
     Raises:
         DataError: a cart is null and there is no `known` log to look it up in.
@@ -85,7 +85,9 @@ def tabulate(frame: pl.DataFrame, catalogue: Catalogue, known: FitData | None, c
         cart = _interleave(cart, _known_items(known, rows, missing), missing)
         history = _history(known, rows) if known.log.has("basket") else None
     elif missing.any():
-        raise DataError(f"{int(missing.sum())} cases have no cart, and no log of what their users have; pass one with --history")
+        raise DataError(
+            f"{int(missing.sum())} cases have no cart, and no log of what their users have; pass one with --history"
+        )
     candidates = None
     if frame["candidates"].is_not_null().any():
         candidates = positions(frame["candidates"], catalogue)
@@ -156,9 +158,7 @@ def _take_history(history: History | None, rows: Integers) -> History | None:
 def _take(cases: Cases, rows: Integers) -> Cases:
     """These cases, in this order."""
     return Cases(
-        query=replace(
-            cases.query, cart=cases.query.cart.take(rows), history=_take_history(cases.query.history, rows)
-        ),
+        query=replace(cases.query, cart=cases.query.cart.take(rows), history=_take_history(cases.query.history, rows)),
         target=cases.target.take(rows),
         seen=cases.seen.take(rows),
         group=cases.group[rows],

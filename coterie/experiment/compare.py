@@ -45,12 +45,16 @@ class Comparison:
 
 
 def headline(at: tuple[int, ...]) -> str:
-    """The metric that decides and that sentences quote: ``ndcg@10`` where it is measured, else at the nearest cut-off."""
+    """The metric that decides and that sentences quote: ``ndcg@10``, or nDCG at the nearest measured cut-off."""
     return f"{METRIC}@{min(at, key=lambda k: (abs(k - AT), k))}"
 
 
 def compare_silos(
-    model: Model, bench: Bench, cases: CaseTable, states: Iterator[tuple[int, ClientStates]], settings: EvaluationSettings
+    model: Model,
+    bench: Bench,
+    cases: CaseTable,
+    states: Iterator[tuple[int, ClientStates]],
+    settings: EvaluationSettings,
 ) -> Comparison:
     """Measure every scheme at every organisation, each on the catalogue that it ranks."""
     measured: dict[str, list[Measured]] = {}
@@ -98,12 +102,13 @@ def compare_devices(
 
 def summarise(comparison: Comparison, settings: EvaluationSettings, seed: int, silos: bool) -> dict[str, Any]:
     """The parts of a result that people read: metrics, intervals, macro means, and whether joining helped."""
-    metrics, intervals = {}, {}
+    metrics: dict[str, dict[str, float] | None] = {}
+    intervals: dict[str, dict[str, list[float]]] = {}
     wanted = [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "mrr") for k in settings.at]
     for scheme, measured in comparison.together.items():
         summary = measured.summary(settings.confidence, settings.resamples, seed, wanted)
         metrics[scheme] = {name: estimate.mean for name, estimate in summary.items()}
-        intervals[scheme] = {n: [e.low, e.high] for n, e in summary.items() if e.low is not None}
+        intervals[scheme] = {n: [e.low, e.high] for n, e in summary.items() if e.low is not None and e.high is not None}
     for scheme in ("centralised", "alone"):
         metrics.setdefault(scheme, None)
     any_measured = next(iter(comparison.together.values()), None)
@@ -126,13 +131,17 @@ def _usable(cases: Cases, settings: EvaluationSettings) -> Cases:
     return cases if settings.history else replace(cases, query=cases.query.without_history())
 
 
-def _measure_schemes(model: Model, states: ClientStates, cases: Cases, settings: EvaluationSettings) -> dict[str, Measured]:
+def _measure_schemes(
+    model: Model, states: ClientStates, cases: Cases, settings: EvaluationSettings
+) -> dict[str, Measured]:
     """Every scheme that has a state, on the same cases."""
     popularity: Floats = states.federated["popularity"]
     n_items = len(popularity)
 
     def measure(scored_by: Model, state: State, asked: Cases) -> Measured:
-        return evaluate(scorer(scored_by, state), asked, settings.at, n_items, popularity=popularity, items=states.items)
+        return evaluate(
+            scorer(scored_by, state), asked, settings.at, n_items, popularity=popularity, items=states.items
+        )
 
     found = {}
     for scheme in ("alone", "federated", "mix", "centralised"):
@@ -163,8 +172,15 @@ def _client_row(
 
 
 def _device_row(bench: Bench, name: str, at: int, by_client: Mapping[str, Mapping[str, Floats]]) -> dict[str, Any]:
-    values = {scheme: {metric: float(column[at]) for metric, column in found.items()} for scheme, found in by_client.items()}
-    return {"client": name, "users": 1 if bench.people.one_user_each else bench.people.block.n_users, "alone": None, **values}
+    values = {
+        scheme: {metric: float(column[at]) for metric, column in found.items()} for scheme, found in by_client.items()
+    }
+    return {
+        "client": name,
+        "users": 1 if bench.people.one_user_each else bench.people.block.n_users,
+        "alone": None,
+        **values,
+    }
 
 
 def _gain(name: str, found: Mapping[str, Measured], metric: str, seed: int) -> ClientGain:

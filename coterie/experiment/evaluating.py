@@ -11,13 +11,16 @@ import polars as pl
 
 from coterie.data.blocks import EVERYONE, population
 from coterie.data.cases import cart_cases, given_cases, new_user_cases, with_candidates
-from coterie.data.cleaning import clean, steps_for
+from coterie.data.cleaning import Step, clean, steps_for
 from coterie.data.log import InteractionLog
 from coterie.data.readers import read_candidates, read_cases, read_log
+from coterie.data.rowsteps import ItemCase
 from coterie.errors import DataError
-from coterie.evaluation.metrics import Measured, evaluate as measure
+from coterie.evaluation.metrics import Measured
+from coterie.evaluation.metrics import evaluate as measure
 from coterie.experiment.cases import CaseTable, FitData, tabulate
 from coterie.experiment.fitting import scorer
+from coterie.experiment.prepare import clean_cases
 from coterie.experiment.run import Run, load
 from coterie.experiment.tidy import finite
 from coterie.models.popularity import Popularity
@@ -46,7 +49,10 @@ def evaluate_run(
     run = load(path, trust)
     settings = _settings(path, overrides or {})
     ready = read_cases(log_path, settings.data)
-    source = ready if ready is not None else _cleaned(read_log([log_path], settings.data), settings)
+    if ready is not None:
+        source: InteractionLog | pl.DataFrame = clean_cases(ready, _rewriting(run, settings))
+    else:
+        source = _cleaned(read_log([log_path], settings.data), settings)
     known = None if history is None else _cleaned(read_log([history], settings.data), settings)
     items = None if candidates is None else read_candidates(candidates, settings.data)
     result = evaluate(run, source, history=known, candidates=items, settings=settings)
@@ -63,8 +69,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure `run` on a log, or on ready-made cases (``cart``, ``targets``, and ``user``, ``client`` where known).
 
-    Baskets are asked about by leaving one item out at a time; without baskets a fifth of each user's items is asked for,
-    given the rest. Cases of a client that keeps a model of its own are also measured on that (``mix``).
+    Baskets are asked about by leaving one item out at a time; without baskets a fifth of each user's items is asked
+    for, given the rest. Cases of a client that keeps a model of its own are also measured on that (``mix``).
 
     Raises:
         DataError: nothing can be asked of the log.
@@ -107,7 +113,9 @@ def _cases(source: InteractionLog | pl.DataFrame, settings: Settings) -> pl.Data
     else:
         frame = new_user_cases(source.frame, rng)
     if not len(frame):
-        raise DataError(f"{source.source}: nothing can be asked of it; it needs baskets, or users, with two items or more")
+        raise DataError(
+            f"{source.source}: nothing can be asked of it; it needs baskets, or users, with two items or more"
+        )
     return frame
 
 
@@ -155,6 +163,13 @@ def _settings(path: Path, overrides: Mapping[str, Mapping[str, Any]]) -> Setting
     for section, content in overrides.items():
         values[section] = {**values.get(section, {}), **content}
     return build(values, str(config))
+
+
+def _rewriting(run: Run, settings: Settings) -> tuple[Step, ...]:
+    """The step by which the run's own logs had their item ids rewritten, if any."""
+    rewrote = any(entry["step"] == ItemCase.name for entry in run.result.get("cleaning") or [])
+    case = settings.clean.item_case or "codes"
+    return (ItemCase(case),) if rewrote and case != "keep" else ()
 
 
 def _cleaned(log: InteractionLog, settings: Settings) -> InteractionLog:

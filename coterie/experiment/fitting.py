@@ -13,7 +13,7 @@ from coterie.evaluation.metrics import evaluate
 from coterie.experiment.cases import CaseTable, FitData
 from coterie.federation.loop import AfterRound, pinned, run_rounds
 from coterie.federation.mix import WEIGHTS, MixChoice, choose_weight
-from coterie.models.base import Model
+from coterie.models.base import Model, narrow_items
 from coterie.models.text import similarity
 from coterie.privacy.plan import Plan
 from coterie.types import Array, Cases, Items, Population, Query, Scores, State
@@ -63,7 +63,8 @@ class Bench:
         users = self.fit.own_block(client, items)
         only = Population(users, np.array([0, users.n_users]), (self.people.names[client],))
         engine = LocalEngine(only, self.threads, self.block)
-        return run_rounds(model, model.init(len(items), self._narrowed(model, items), self.seed), engine, self._own_plan())
+        start = model.init(len(items), self._narrowed(items), self.seed)
+        return run_rounds(model, start, engine, Plan(clip_norm=self.plan.clip_norm, ring_bits=self.plan.ring_bits))
 
     def centralised(self, model: Model) -> State:
         """The same model from all rows in one place, by another path."""
@@ -75,12 +76,8 @@ class Bench:
         with pinned():
             return model.restrict(state, self.items_of(client))
 
-    def _own_plan(self) -> Plan:
-        return Plan(clip_norm=self.plan.clip_norm, ring_bits=self.plan.ring_bits)
-
-    def _narrowed(self, model: Model, items: Items) -> Mapping[str, Array]:
-        from coterie.models.base import narrow_items
-
+    def _narrowed(self, items: Items) -> Mapping[str, Array]:
+        """What is public, on the catalogue `items`."""
         full = State(0, {"n_items": np.array(len(self.fit.catalogue)), **self.public})
         return {name: array for name, array in narrow_items(items, full).items() if name != "n_items"}
 

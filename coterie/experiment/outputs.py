@@ -20,7 +20,9 @@ def write_reports(folder: Path, result: Mapping[str, Any], metric: str) -> None:
     plots: dict[str, Path] = {}
     (folder / "plots").mkdir(exist_ok=True)
     validation = f"validation {metric}"
-    records = [{"round": r["round"], validation: r["validation"][metric]} for r in round_records(folder) if r["validation"]]
+    records = [
+        {"round": r["round"], validation: r["validation"][metric]} for r in round_records(folder) if r["validation"]
+    ]
     if records:
         plots["Metric by round"] = folder / "plots" / "metric-by-round.svg"
         metric_by_round(records, validation, plots["Metric by round"])
@@ -33,7 +35,7 @@ def write_reports(folder: Path, result: Mapping[str, Any], metric: str) -> None:
 
 
 def round_records(folder: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``; of rounds that were done again after a restart, the last; a torn line is left out."""
+    """The lines of ``metrics.jsonl``; of a round that was done again after a restart the last; no torn line."""
     path, found = folder / ROUNDS_FILE, dict[tuple[str, int], dict[str, Any]]()
     if not path.exists():
         return []

@@ -1,7 +1,8 @@
 """From files to what is trained and what is asked: read, clean, split, assign clients.
 
 The order keeps held-out rows out of training in every form: steps that look at one row at a time clean the whole log;
-then the log is split; steps that count or match rows run on the rows to be fitted, and apart from them on held-out rows.
+then the log is split; steps that count or match rows run on the rows to be fitted, and returns also, apart from them,
+on held-out rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from coterie.settings import Settings
 
 @dataclass(frozen=True)
 class Prepared:
-    """A divided log with clients, and what cleaning did to it so far; `counting` are the steps that fitting rows still need."""
+    """A divided log with clients, and what cleaning did so far; the rows to fit still need the steps `counting`."""
 
     split: Split
     report: CleaningReport
@@ -42,7 +43,9 @@ class Prepared:
         return fitted, report
 
 
-def read_inputs(settings: Settings, *, accept_proposal: bool) -> tuple[InteractionLog, dict[str, Given], pl.DataFrame | None]:
+def read_inputs(
+    settings: Settings, *, accept_proposal: bool
+) -> tuple[InteractionLog, dict[str, Given], pl.DataFrame | None]:
     """Read the logs and whatever held-out files the settings name."""
     if not settings.data.logs:
         raise ConfigError("no log was given; name one or more files, as in: coterie train orders.csv")
@@ -71,6 +74,8 @@ def prepare(
     require_rows(cleaned, report)
     parts = {name: _clean_given(part, by_row, settings) for name, part in given.items()}
     on_held = list[CleaningReport]()
+    if candidates is not None:
+        candidates = candidates.with_columns(item=rewrite_items(candidates["item"], by_row))
 
     def clean_held(rows: InteractionLog) -> InteractionLog:
         kept, found = clean(rows, [step for step in counting if step.cancels])
@@ -83,11 +88,12 @@ def prepare(
         settings.run.seed,
         valid=parts.get("valid"),
         test=parts.get("test"),
-        candidates=candidates,
+        candidates=None
+        if candidates is None
+        else candidates.with_columns(item=rewrite_items(candidates["item"], by_row)),
         clean_held=clean_held,
     )
-    for found in on_held:
-        report = report.merged(found.labelled("held-out rows"))
+    report = report.merged(CleaningReport.summed(on_held, "held-out rows"))
     return Prepared(assign_clients(divided, settings.clients, settings.run.seed), report, counting)
 
 
@@ -99,10 +105,11 @@ def _read_given(path: Path, settings: Settings, accept_proposal: bool) -> Given:
 
 
 def _clean_given(part: Given, steps: Sequence[Step], settings: Settings) -> Given:
+    if part.cases is not None:
+        return Given(cases=clean_cases(part.cases, steps))
     if part.log is not None:
         return Given(log=clean(derive_baskets(part.log, settings.data.basket_from), steps)[0])
-    assert part.cases is not None  # a Given has one of the two
-    return Given(cases=clean_cases(part.cases, steps))
+    return part
 
 
 def clean_cases(cases: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from coterie.federation.checkpoint import load_state, save_state
 from coterie.federation.localstore import FolderStore
 from coterie.files import read_bytes, write_bytes, write_text
 from coterie.models.base import Model
-from coterie.models.popularity import Popularity
 from coterie.models.registry import build
 from coterie.types import History, Items, Query, Ragged, Scores, State
 
@@ -30,7 +29,11 @@ MODEL_FILE, CATALOGUE_FILE, RESULT_FILE = "model.safetensors", "catalogue.parque
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One suggestion: `because` lists (term, cart item or None, share of the score), largest first."""
+    """One suggestion, and why: `because` lists (term, cart item or None, share), largest first.
+
+    Shares are of everything that speaks for the item and sum to 1; what speaks against it lowers its score and is not
+    listed.
+    """
 
     item: str
     title: str
@@ -44,6 +47,38 @@ class ClientModel:
 
     items: Items
     state: State
+
+
+class StoredClients(Mapping[str, ClientModel]):
+    """What each client keeps, one file a client in the run folder, read when asked for."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder = folder
+        self._place = {name: at for at, name in enumerate(names)}
+
+    def __getitem__(self, name: str) -> ClientModel:
+        arrays = self._store(name).arrays()
+        if "items" not in arrays:
+            raise RunError(f"{self.folder}: the model of a client is missing; restore the run folder or train again")
+        state = {key.removeprefix("state."): array for key, array in arrays.items() if key.startswith("state.")}
+        return ClientModel(arrays["items"], State(1, state))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def write(self, name: str, model: ClientModel) -> None:
+        """Keep a client's model; durable when this returns."""
+        store = self._store(name)
+        store.stage("items", model.items)
+        for key, array in model.state.arrays.items():
+            store.stage(f"state.{key}", array)
+        store.commit(model.state.round, 0)
+
+    def _store(self, name: str) -> FolderStore:
+        return FolderStore(self.folder / "clients", f"{self._place[name]:05d}")
 
 
 @dataclass
@@ -78,7 +113,7 @@ class Run:
         """
         known, unknown = list[str](), list[str]()
         for word in basket:
-            found = self._find(word.strip())
+            found = self._find(word)
             if found is None:
                 unknown.append(word)
             elif found not in known:
@@ -100,7 +135,7 @@ class Run:
         cart, ranked = self._positions(histories), list[list[str]]()
         for start in range(0, len(cart), BLOCK):
             part = cart.slice(start, min(start + BLOCK, len(cart)))
-            best = top_k(self._score(self.state, Query(part)), part, None, k)
+            best = top_k(self.model.score(self.state, Query(part)), part, None, k)
             ranked += [[self.items[i] for i in row if i >= 0] for row in best]
         return ranked
 
@@ -131,7 +166,7 @@ class Run:
         place = {self.items[i]: at for at, i in enumerate(served.items.tolist())}
         cart = [place[item] for item in self.resolve(basket)[0] if item in place]
         query = Query(Ragged.of([cart]), _history(history, place), client=client)
-        scores = self._score(served.state, query)
+        scores = self.model.score(served.state, query)
         best = top_k(scores, query.cart, None, k)[0]
         return [self._suggestion(served, query, int(i), float(scores[0, i]), explain) for i in best if i >= 0]
 
@@ -143,46 +178,35 @@ class Run:
     def sign(self, folder: Path) -> Path:
         """Write the result beside the model and sign everything in `folder`: the run is finished then."""
         write_text(folder / RESULT_FILE, json.dumps(self.result, indent=2, allow_nan=False) + "\n")
-        sign_folder(folder, {"coterie": __version__, "model": self.settings(), "clients": sorted(self.clients)})
+        sign_folder(folder, {"coterie": __version__, "model": self.settings(), "clients": list(self.clients)})
         self.path = folder
         return folder
 
     def write_model(self, folder: Path) -> None:
         """Write model, catalogue and what each client keeps; no signature yet."""
         save_state(folder / MODEL_FILE, self.state)
-        table = self.catalogue.positions.select("item").join(self.catalogue.texts, on="item", how="left", maintain_order="left")
+        table = self.catalogue.positions.select("item").join(
+            self.catalogue.texts, on="item", how="left", maintain_order="left"
+        )
         write_bytes(folder / CATALOGUE_FILE, _parquet(table))
-        for at, name in enumerate(sorted(self.clients)):
-            store = FolderStore(folder / "clients", f"{at:05d}")
-            store.stage("items", self.clients[name].items)
-            for key, array in self.clients[name].state.arrays.items():
-                store.stage(f"state.{key}", array)
-            store.commit(self.state.round, 0)
+        if not isinstance(self.clients, StoredClients) or self.clients.folder != folder:
+            stored = StoredClients(folder, list(self.clients))
+            for name, model in self.clients.items():
+                stored.write(name, model)
 
     def settings(self) -> dict[str, Any]:
         """Model name and hyper-parameters."""
         return {"name": self.model.name, **self.model.model_dump()}
 
-    def _score(self, state: State, query: Query) -> Scores:
-        """The model's scores; where there is nothing to go by (no known item, no history), popularity."""
-        scores = self.model.score(state, query)
-        blank = np.diff(query.cart.ptr) == 0
-        if query.history is not None:
-            blank &= np.diff(query.history.ptr) == 0
-        if blank.any():
-            floor = State(1, {"n_items": state["n_items"], "popularity": state["popularity"]})
-            scores[blank] = Popularity().score(floor, Query(Ragged.of([[]])))
-        return scores
-
     def _suggestion(self, served: ClientModel, query: Query, at: int, score: float, explain: bool) -> Recommendation:
         item = self.items[served.items[at]]
-        reasons: list[tuple[str, str | None, float]] = []
-        if explain:
-            for term, cause, share in self.model.explain(served.state, query, at):
-                reasons.append((term, None if cause is None else self.items[served.items[cause]], share))
-        if explain and not reasons:
-            reasons = [("popular", None, score)]
-        return Recommendation(item, self.catalogue.title(item), score, tuple(reasons))
+        reasons = self.model.explain(served.state, query, at) if explain else []
+        total = sum(amount for _, _, amount in reasons)
+        shares = tuple(
+            (term, None if cause is None else self.items[served.items[cause]], amount / total)
+            for term, cause, amount in reasons
+        )
+        return Recommendation(item, self.catalogue.title(item), score, shares)
 
     def _served(self, client: str | None) -> ClientModel:
         if client is None:
@@ -202,10 +226,10 @@ class Run:
     def _find(self, word: str) -> str | None:
         if self.catalogue.index([word])[0] >= 0:
             return word
-        folded = word.casefold()
-        same = [item for item in self.items if item.casefold() == folded]
+        folded = _folded(word)
+        same = [item for item in self.items if _folded(item) == folded]
         if not same:
-            same = [item for item in self.items if self.catalogue.title(item).casefold() == folded]
+            same = [item for item in self.items if _folded(self.catalogue.title(item)) == folded]
         return same[0] if len(same) == 1 else None
 
 
@@ -228,16 +252,7 @@ def load(path: str | Path, trust: str | None = None) -> Run:
     except (KeyError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{folder}: written by another version of Coterie ({error}); train again") from None
     catalogue = Catalogue(tuple(table["item"].to_list()), table)
-    clients = {name: _load_client(folder, at) for at, name in enumerate(names)}
-    return Run(model, load_state(folder / MODEL_FILE), catalogue, result, clients, folder)
-
-
-def _load_client(folder: Path, at: int) -> ClientModel:
-    arrays = FolderStore(folder / "clients", f"{at:05d}").arrays()
-    if "items" not in arrays:
-        raise RunError(f"{folder}: the model of client {at} is missing; restore the run folder or train again")
-    state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
-    return ClientModel(arrays["items"], State(1, state))
+    return Run(model, load_state(folder / MODEL_FILE), catalogue, result, StoredClients(folder, names), folder)
 
 
 def _history(baskets: Sequence[Sequence[str]] | None, place: Mapping[str, int]) -> History | None:
@@ -250,6 +265,10 @@ def _history(baskets: Sequence[Sequence[str]] | None, place: Mapping[str, int]) 
             item.append(known)
             age.append(at)
     return History(np.array([0, len(item)], np.int64), np.array(item, np.int32), np.array(age, np.int32))
+
+
+def _folded(text: str) -> str:
+    return text.strip().casefold()
 
 
 def _parquet(table: pl.DataFrame) -> bytes:

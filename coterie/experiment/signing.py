@@ -15,14 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from coterie.errors import EnvironmentFault, RunError
 from coterie.files import read_bytes, sha256_of, write_text
 
-MANIFEST = "manifest.json"
+MANIFEST, IDENTITY, TRUSTED = "manifest.json", "identity.pem", "trusted_keys"
+CHECKPOINTS = "checkpoint"
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
@@ -43,7 +44,8 @@ def sign_folder(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write ``manifest.json``: `facts`, the SHA-256 of every file in `folder`, and a signature over both."""
     key = _own_key()
     public = key.public_key().public_bytes(*RAW)
-    content = {**facts, "files": _digests(folder), "public_key": public.hex()}
+    # Through JSON and back: what is signed is what whoever reads the manifest will see (keys, for one, become text).
+    content = json.loads(json.dumps({**facts, "files": _digests(folder), "public_key": public.hex()}))
     signed = {**content, "signature": key.sign(_canonical(content)).hex()}
     write_text(folder / MANIFEST, json.dumps(signed, indent=2, sort_keys=True) + "\n")
 
@@ -71,12 +73,18 @@ def verify_folder(folder: Path, trust: str | None = None) -> dict[str, Any]:
 
 
 def _check_signer(folder: Path, signer: str, trust: str | None) -> None:
-    if trust in ("any", signer) or signer == fingerprint(_own_key().public_key().public_bytes(*RAW)):
+    if trust in ("any", signer) or signer in _listed():
         return
-    listed = home() / "trusted_keys"
-    if listed.exists() and signer in listed.read_text("utf-8").split():
+    # No key is made here: who only reads runs needs no identity, nor a folder to keep it in.
+    if (home() / IDENTITY).exists() and signer == fingerprint(_own_key().public_key().public_bytes(*RAW)):
         return
     raise RunError(f"{folder}: signed by the unknown key {signer}; if you trust its owner, pass --trust {signer}")
+
+
+def _listed() -> list[str]:
+    """Fingerprints in ``trusted_keys``; none where there is no such file."""
+    path = home() / TRUSTED
+    return read_bytes(path).decode(errors="replace").split() if path.exists() else []
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
@@ -106,12 +114,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _own_key() -> Ed25519PrivateKey:
-    path = home() / "identity.pem"
+    path = home() / IDENTITY
     if path.exists():
         try:
             key = serialization.load_pem_private_key(read_bytes(path), password=None)
-        except ValueError as error:
-            raise EnvironmentFault(f"{path}: not a private key ({error}); move it away and a new one is made") from None
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
+            raise EnvironmentFault(
+                f"{path}: not a usable private key ({error}); move it away and a new one is made"
+            ) from None
         if not isinstance(key, Ed25519PrivateKey):
             raise EnvironmentFault(f"{path}: not an Ed25519 key; move it away and a new one is made")
         return key
@@ -120,9 +130,7 @@ def _own_key() -> Ed25519PrivateKey:
 
 def _new_key(path: Path) -> Ed25519PrivateKey:
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written in full under another name (mode 0600), then linked: whoever comes second finds a whole key.
@@ -141,7 +149,8 @@ def _new_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    unsigned = {folder / MANIFEST, *(folder / CHECKPOINTS).rglob("*")}  # checkpoints go once the run is signed
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in unsigned)
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 

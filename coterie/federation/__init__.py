@@ -1,0 +1,1 @@
+"""The round loop, checkpoints, what stays at a client, the mix."""

@@ -15,7 +15,8 @@ TAG = "__commit__"
 class FolderStore:
     """A `coterie.types.LocalStore` on disk: one file `name.safetensors` under `folder`.
 
-    Staged values are in memory; `commit` replaces the file atomically, tagged with (round, attempt).
+    Staged values are read-only copies in memory, so that memory and file never differ; `commit` replaces the file
+    atomically, tagged with (round, attempt).
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -27,7 +28,9 @@ class FolderStore:
         return self._load().get(name)
 
     def stage(self, name: str, value: Array) -> None:
-        self._staged[name] = value
+        kept = np.array(value)
+        kept.flags.writeable = False
+        self._staged[name] = kept
 
     def commit(self, round: int, attempt: int) -> None:
         tag = np.array([round, attempt], np.int64)

@@ -32,8 +32,8 @@ def choose_weight(gains: dict[float, Floats], group: Integers) -> MixChoice:
         gains: for each weight of `WEIGHTS`, the validation metric of each case (float64 [cases]).
         group: int64 [cases], the resampling unit (user or basket) of each case; units are independent, cases are not.
 
-    The weight with the largest mean is taken if its mean paired difference to `DEFAULT_WEIGHT` exceeds one standard error
-    of that difference over units; otherwise the default stays. With fewer than two units nothing can be said.
+    The weight with the largest mean is taken if its mean paired difference to `DEFAULT_WEIGHT` exceeds one standard
+    error of that difference over units; otherwise the default stays. With fewer than two units nothing can be said.
     """
     units, index = np.unique(group, return_inverse=True)
     if len(units) < 2:
@@ -45,7 +45,9 @@ def choose_weight(gains: dict[float, Floats], group: Integers) -> MixChoice:
     error = _clustered_error(difference, index, len(units))
     if difference.mean() > error:
         return MixChoice(best, f"validation gains {difference.mean():.4f}, more than one standard error ({error:.4f})")
-    return MixChoice(DEFAULT_WEIGHT, f"default: {best} gains {difference.mean():.4f}, within one standard error ({error:.4f})")
+    return MixChoice(
+        DEFAULT_WEIGHT, f"default: {best} gains {difference.mean():.4f}, within one standard error ({error:.4f})"
+    )
 
 
 def _clustered_error(difference: Floats, index: Integers, units: int) -> float:

@@ -10,15 +10,17 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from coterie.models.kernels.scoring import add_history, add_rows
+from coterie.models.kernels.scoring import add_entries, add_rows, history_shares, owners
 from coterie.ring import Accumulator
 from coterie.types import (
     Array,
     Floats,
+    History,
     Items,
     LocalStore,
     PartSpec,
     Query,
+    Ragged,
     RoundSpec,
     Scores,
     State,
@@ -26,18 +28,23 @@ from coterie.types import (
     UserBlock,
 )
 
-LINF = 65_536.0  # rows of one user that can touch one entry; more are scaled down, so that capacity is known in advance
-MARGIN = 1.0 - 1e-12  # covers the float64 rounding of a norm, so that clipped integers never exceed their bound
+LINF = 65_536.0  # weight of one user in one entry; more is scaled down, so that capacity is known in advance
+ROWS = 2.0**32  # the same where rows count as 1 and could not be scaled down: more than any user has
+MARGIN = 1.0 - 1e-9  # covers the float64 rounding of a norm, so that clipped integers never exceed their bound
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Weights of what is added to the item-to-item score: the user's history, popularity, text similarity."""
+    """Weights of what is added to the item-to-item score: the user's history, popularity, text similarity.
+
+    `next_popularity` is the weight of popularity where the cart is empty and the user's history takes its place.
+    """
 
     history: float = 0.0
     history_decay: float = 0.9
     popularity: float = 0.0
     text: float = 0.0
+    next_popularity: float = 0.0
 
 
 class Model(BaseModel, ABC):
@@ -48,7 +55,7 @@ class Model(BaseModel, ABC):
     states is the mix of their scores.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     name: ClassVar[str]
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
@@ -113,30 +120,63 @@ class Model(BaseModel, ABC):
         return State(state.round, {**public, **mixed})
 
     def score(self, state: State, query: Query) -> Scores:
-        """Scores of all items: float32 [queries, items]; see `coterie.types.Recommender.score`."""
+        """Scores of all items: float32 [queries, items]; see `coterie.types.Recommender.score`.
+
+        A query without a cart is asked for its next basket: the shares pf of the user's past baskets take the place of
+        the cart, score(j) = pf_j + sum_i pf_i weights_ij + next_popularity * popularity_j. Without a history either,
+        popularity is all there is to go by.
+        """
         terms = self.terms()
         scores = np.zeros((len(query), int(state["n_items"])), np.float32)
-        if terms.popularity and "popularity" in state:
+        if terms.popularity:
             scores += (terms.popularity * state["popularity"]).astype(np.float32)
         if "weights" in state:
-            add_rows(query.cart, state["weights"], scores)
+            add_rows(query.cart, None, state["weights"], scores)
+        blank = np.diff(query.cart.ptr) == 0
         if terms.history and query.history is not None:
-            add_history(query.history, terms.history, terms.history_decay, scores)
+            share = history_shares(query.history, terms.history_decay)
+            add_entries(query.history, share * np.where(blank, 1.0, terms.history)[owners(query.history.ptr)], scores)
+            following = blank & (np.diff(query.history.ptr) > 0)
+            if following.any():
+                self._add_next(state, query.history, share, following, scores)
+            blank &= ~following
+        if blank.any():
+            scores[blank] = state["popularity"].astype(np.float32)
         return scores
 
+    def _add_next(self, state: State, history: History, share: Floats, rows: Array, scores: Scores) -> None:
+        """The next basket of the queries `rows`: what goes with their past baskets, and popularity."""
+        taken = np.where(rows[owners(history.ptr)], share, 0.0)
+        add_rows(Ragged(history.ptr, history.item), taken, state["weights"], scores)
+        scores[rows] += (self.terms().next_popularity * state["popularity"]).astype(np.float32)
+
     def explain(self, state: State, query: Query, item: int) -> list[tuple[str, int | None, float]]:
-        """Why `item` got its score in the first query: (term, cart item or None, share of the score), largest first."""
+        """Why `item` got its score in the first query: (term, cart item or None, amount), largest first.
+
+        Terms are "bought together" and "similar text" (with an item of the cart), "goes with past baskets" (with an
+        item of the history, where the cart is empty), "own history" and "popular"; amounts are parts of the score,
+        those below zero left out.
+        """
         terms, found = self.terms(), list[tuple[str, int | None, float]]()
-        for i in query.cart[0].tolist() if "weights" in state else []:
+        cart = query.cart[0].tolist()
+        for i in cart if "weights" in state else []:
             text = terms.text * _similarity(state, i, item)
             found.append(("bought together", i, float(state["weights"][i, item]) - text))
             found.append(("similar text", i, text))
-        if terms.history and query.history is not None and len(query.history):
-            own = np.zeros((1, int(state["n_items"])), np.float32)
-            add_history(query.history.slice(0, 1), terms.history, terms.history_decay, own)
-            found.append(("own history", None, float(own[0, item])))
-        if terms.popularity and "popularity" in state:
-            found.append(("popular", None, float(terms.popularity * state["popularity"][item])))
+        popular = terms.popularity
+        past = None if query.history is None else query.history.slice(0, 1)
+        if terms.history and past is not None and len(past.item):
+            share = history_shares(past, terms.history_decay)
+            mine = float(share[past.item == item].sum())
+            found.append(("own history", None, mine * (terms.history if cart else 1.0)))
+            if not cart:
+                popular += terms.next_popularity
+                together = np.bincount(past.item, weights=share)
+                for i in np.flatnonzero(together).tolist():
+                    found.append(("goes with past baskets", i, float(together[i] * state["weights"][i, item])))
+        elif not cart:
+            popular = 1.0
+        found.append(("popular", None, float(popular * state["popularity"][item])))
         return sorted((reason for reason in found if reason[2] > 0), key=lambda reason: -reason[2])
 
 
@@ -145,8 +185,7 @@ def clip_factors(norms: Floats, largest: Floats, part: PartSpec) -> Floats:
     with np.errstate(divide="ignore"):
         l2 = np.where(norms > 0, part.l2 / norms, np.inf)
         linf = np.where(largest > 0, part.linf / largest, np.inf)
-    shrink = np.minimum(l2, linf)
-    return np.where(shrink >= 1.0, 1.0, shrink * MARGIN)
+    return np.minimum(np.minimum(l2, linf) * MARGIN, 1.0)
 
 
 def narrow_items(items: Items, state: State) -> dict[str, Array]:
@@ -183,6 +222,6 @@ def _similarity(state: State, i: int, j: int) -> float:
 
 def _narrow(values: Array) -> Array:
     """int32 where every value fits, else as it is: sums are kept exactly and cost no more than they must."""
-    if len(values) and np.abs(values).max() < 2**31:
+    if len(values) and values.min() >= -(2**31) and values.max() < 2**31:
         return values.astype(np.int32)
     return values

@@ -7,7 +7,8 @@ Sarwar et al., "Item-based Collaborative Filtering Recommendation Algorithms", W
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,11 +22,13 @@ class Cosine(GramModel):
     """Item-to-item cosine similarity."""
 
     name: ClassVar[str] = "cosine"
-    grid = {"shrinkage": (0.0, 5.0, 20.0, 100.0), "neighbours": (0, 50, 200)}
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"shrinkage": (0.0, 5.0, 20.0, 100.0), "neighbours": (0, 50, 200)}
 
     shrinkage: float = Field(0.0, ge=0, description="Added to the denominator: distrusts pairs seen only a few times.")
     neighbours: int = Field(0, ge=0, description="Keep only each item's most similar items; 0 keeps all.")
-    row: Literal["basket", "user"] = Field("basket", description="What one row of the matrix is; without baskets, users.")
+    row: Literal["basket", "user"] = Field(
+        "basket", description="What one row of the matrix is; without baskets, users."
+    )
 
     @property
     def row_unit(self) -> Literal["basket", "user"]:

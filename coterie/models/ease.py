@@ -9,7 +9,8 @@ G is a sum over users, so the federated model equals the centralised one.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,10 +24,12 @@ class Ease(GramModel):
     """EASE (Steck 2019)."""
 
     name: ClassVar[str] = "ease"
-    grid = {"regularisation": (100.0, 300.0, 800.0, 2000.0)}
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"regularisation": (100.0, 300.0, 800.0, 2000.0)}
 
     regularisation: float = Field(800.0, gt=0, description="Ridge: larger is smoother (lambda in the formula).")
-    row: Literal["basket", "user"] = Field("basket", description="What one row of the matrix is; without baskets, users.")
+    row: Literal["basket", "user"] = Field(
+        "basket", description="What one row of the matrix is; without baskets, users."
+    )
 
     @property
     def row_unit(self) -> Literal["basket", "user"]:

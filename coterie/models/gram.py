@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import scipy.linalg.lapack as lapack
 import scipy.sparse as sp
+from scipy.linalg import lapack
 
 from coterie.errors import ModelError
-from coterie.models.base import LINF, Model, clip_factors, narrow_items, similarity_matrix
+from coterie.models.base import LINF, ROWS, Model, clip_factors, narrow_items, similarity_matrix
 from coterie.models.kernels.gram import (
     add_gram,
     dense,
@@ -59,18 +59,18 @@ class GramModel(Model):
     @property
     @abstractmethod
     def row_exponent(self) -> float:
-        """e in the row weight |b|^-e."""
+        """E in the row weight |b|^-e."""
 
     @abstractmethod
     def solve(self, gram: Floats, counts: Floats, rows: float) -> Floats:
-        """Item-item weights (float64 [items, items], zero diagonal) from the sums in real units; may overwrite `gram`."""
+        """Item-item weights (float64 [items, items], zero diagonal) from real-unit sums; may overwrite `gram`."""
 
     def parts(self, n_items: int) -> tuple[PartSpec, ...]:
-        scale = FRACTION if self.row_exponent else 1
+        linf, scale = (LINF, FRACTION) if self.row_exponent else (ROWS, 1)
         return (
-            PartSpec("gram", (n_items, n_items), "triangle", math.inf, LINF, scale, 0.8),
-            PartSpec("counts", (n_items,), "dense", math.inf, LINF, 1, 0.15),
-            PartSpec("rows", (1,), "dense", LINF, LINF, 1, 0.05),
+            PartSpec("gram", (n_items, n_items), "triangle", math.inf, linf, scale, 0.8),
+            PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, 0.15),
+            PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.05),
         )
 
     def contribute(
@@ -129,7 +129,7 @@ class GramModel(Model):
         """Integer weight of each row: truncate(scale * factor of its user * |b|^-e)."""
         users = len(row_ptr) - 1
         # A user's largest entry is at most the sum of the weights of its rows.
-        largest = np.bincount(owner, weights=weight, minlength=users)
+        largest = np.bincount(owner, weights=weight, minlength=users).astype(np.float64)
         clipped = math.isfinite(part.l2)
         norms = gram_norms(row_ptr, rows, weight, part.shape[0]) if clipped else np.zeros(users)
         factor = clip_factors(norms, largest, part)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from coterie.models.base import LINF, Model, Terms, clip_factors
+from coterie.models.base import ROWS, Model, Terms, clip_factors
 from coterie.models.kernels.gram import add_counts, count_norms
 from coterie.ring import Accumulator
 from coterie.types import Array, Items, LocalStore, PartSpec, Ragged, RoundSpec, State, UserBlock
@@ -24,8 +24,8 @@ class Popularity(Model):
 
     def parts(self, n_items: int) -> tuple[PartSpec, ...]:
         return (
-            PartSpec("counts", (n_items,), "dense", math.inf, LINF, 1, 0.9),
-            PartSpec("rows", (1,), "dense", LINF, LINF, 1, 0.1),
+            PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, 0.9),
+            PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.1),
         )
 
     def contribute(
@@ -47,18 +47,18 @@ class Popularity(Model):
 
     def pooled(self, users: UserBlock, public: Mapping[str, Array]) -> State:
         counts = np.bincount(users.item, minlength=users.n_items).astype(np.float64)
-        sums = {"counts": counts, "rows": np.array([float(users.n_baskets)])}
+        sums = {"counts": counts, "rows": np.array([float((np.diff(users.basket_ptr) > 0).sum())])}
         one = {f"{name}_scale": np.array(1, np.int64) for name in sums}
         return self.fit(State(1, {"n_items": np.array(users.n_items, np.int64), **sums, **one}))
 
 
 def add_row_counts(spec: RoundSpec, row_ptr: Array, rows: Ragged, n_items: int, out: Accumulator) -> None:
-    """Add the parts ``counts`` (rows per item) and ``rows`` (number of rows), clipped and truncated per user."""
+    """Add the parts ``counts`` (rows per item) and ``rows`` (rows with an item), clipped and truncated per user."""
     number = np.diff(row_ptr)
     owner = np.repeat(np.arange(len(number)), number)
     counts, total = spec.part("counts"), spec.part("rows")
     norms, largest = count_norms(row_ptr, rows, n_items)
     weight = np.floor(counts.scale * clip_factors(norms, largest, counts)).astype(np.int64)
     add_counts(rows, weight[owner], out["counts"])
-    real = number.astype(np.float64)
+    real = np.bincount(owner[np.diff(rows.ptr) > 0], minlength=len(number)).astype(np.float64)
     out["rows"][0] += int(np.floor(total.scale * real * clip_factors(real, real, total)).astype(np.int64).sum())

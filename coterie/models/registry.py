@@ -42,7 +42,7 @@ def build(settings: Mapping[str, Any]) -> Model:
         ConfigError: an unknown model or hyper-parameter (with the nearest valid one), or a value out of range.
     """
     name = settings.get("name", "cart")
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ConfigError(f"unknown model {name!r}{closest(str(name), MODELS)}; models: {', '.join(MODELS)}")
     model = MODELS[name]
     given = {key: value for key, value in settings.items() if key not in ("name", "tune")}

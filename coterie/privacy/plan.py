@@ -1,12 +1,15 @@
 """The plan: how a sum is made private. Frozen, and checked when it is built.
 
 This version sums in the clear and adds no noise, so no differential privacy is claimed: ``epsilon`` is the word "none".
-The types already carry bounds per user: a plan with a clip norm bounds what any user can move, and every kernel keeps it.
+The types already carry bounds per user: a plan with a clip norm bounds what any user can move, and every kernel keeps
+it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 
 from coterie.errors import PlanError, closest
 from coterie.ring import RING_BITS, check_capacity
@@ -62,12 +65,12 @@ class Plan:
                 f"epsilon = {self.epsilon!r} promises differential privacy, but this version adds no noise; "
                 "write epsilon = 'none' to train without it"
             )
-        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+        if self.clip_norm is not None and not (_is(self.clip_norm, Real) and 0 < self.clip_norm < math.inf):
             raise PlanError(f"clip_norm must be a positive number or None, got {self.clip_norm!r}")
         if self.ring_bits not in RING_BITS:
             raise PlanError(f"ring_bits must be one of {RING_BITS}, got {self.ring_bits!r}")
-        if self.min_clients < 1:
-            raise PlanError(f"min_clients must be at least 1, got {self.min_clients!r}")
+        if not (_is(self.min_clients, Integral) and self.min_clients >= 1):
+            raise PlanError(f"min_clients must be a whole number of at least 1, got {self.min_clients!r}")
 
     def bind(self, spec: RoundSpec, users: int, clients: int) -> BoundRound:
         """Fix the bounds of a round for a population; refuses what cannot be summed without overflow.
@@ -86,6 +89,9 @@ class Plan:
         if self.clip_norm is None:
             return part
         bound = self.clip_norm
-        return replace(
-            part, l2=min(part.l2, bound), linf=min(part.linf, bound), scale=max(part.scale, CLIPPED_SCALE)
-        )
+        return replace(part, l2=min(part.l2, bound), linf=min(part.linf, bound), scale=max(part.scale, CLIPPED_SCALE))
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether `value` is a number of this kind; True and False are not numbers here."""
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""What people are shown: tables, plots, the report, the privacy card."""

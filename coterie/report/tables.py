@@ -107,13 +107,17 @@ def recommendation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def because(reasons: Sequence[tuple[str, str | None, float]], most: int = 3) -> str:
-    """The largest shares of a score in words.
+    """The largest shares in words, the terms of one cart item added up.
 
-    >>> because([("cart", "A1", 0.7), ("popularity", None, 0.3)])
-    'A1 70 %, popularity 30 %'
+    >>> because([("bought together", "A1", 0.6), ("popular", None, 0.3), ("similar text", "A1", 0.1)])
+    'A1 70 %, popular 30 %'
     """
-    largest = sorted(reasons, key=lambda reason: -abs(reason[2]))[:most]
-    return ", ".join(f"{item if item is not None else term} {100 * share:.0f} %" for term, item, share in largest)
+    shares: dict[str, float] = {}
+    for term, item, share in reasons:
+        name = item if item is not None else term
+        shares[name] = shares.get(name, 0.0) + share
+    largest = sorted(shares.items(), key=lambda one: -one[1])[:most]
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest if share >= 0.005)
 
 
 def _table(title: str, caption: str | None) -> Table:

@@ -1,21 +1,16 @@
-"""Reading files: formats, flaws, ids, times, values, texts, clients, cases and candidates."""
+"""Reading files: formats, flaws, mappings, clients, texts, cases and candidates."""
 
 from __future__ import annotations
 
 import datetime as dt
 import gzip
 import os
-import unicodedata
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from coterie.data.idtext import MISSING, id_text
 from coterie.data.readers import proposal, read_candidates, read_cases, read_log, read_table
-from coterie.data.timetext import times, values
 from coterie.errors import ConfigError, DataError
 from coterie.settings import DataSettings
 
@@ -32,6 +27,7 @@ COLUMNS = {
     "basket_column": "InvoiceNo",
     "title_column": "Description",
 }
+MORNING = dt.datetime.fromisoformat("2010-12-01 08:26")
 UI = {"user_column": "user", "item_column": "item"}
 
 
@@ -57,11 +53,18 @@ def test_orders_become_a_log(tmp_path: Path) -> None:
     assert log.frame.to_dict(as_series=False) == {
         "user": ["17850", "17850", None],
         "item": ["85123A", "00123", "85123A"],
-        "time": [dt.datetime(2010, 12, 1, 8, 26)] * 2 + [dt.datetime(2010, 12, 1, 9, 41)],
+        "time": [MORNING] * 2 + [dt.datetime.fromisoformat("2010-12-01 09:41")],
         "value": [6.0, 6.0, -1.0],
         "basket": ["536365", "536365", "C536379"],
     }
     assert dict(log.texts.iter_rows())["00123"] == 'LANTERN, WHITE "METAL"'
+
+
+@pytest.mark.parametrize("delimiter", ["||", "é", " ", "tab"])
+def test_delimiters_that_are_named(tmp_path: Path, delimiter: str) -> None:
+    mark = {"tab": "\t"}.get(delimiter, delimiter)
+    path = write(tmp_path, f"user{mark}item\na{mark}b\n")
+    assert read_log(path, DataSettings(**UI, delimiter=delimiter)).frame.rows() == [("a", "b")]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
@@ -155,7 +158,13 @@ def test_movielens_ratings_need_no_mapping(tmp_path: Path, delimiter: str) -> No
     rows = [("196", "242", "3", "881250949"), ("186", "302", "3", "891717742")]
     log = read_log(write(tmp_path, "\n".join(map(delimiter.join, rows)), "ratings"), DataSettings())
     assert log.frame.columns == ["user", "item", "time", "value"]
-    assert log.frame.row(0) == ("196", "242", dt.datetime(1997, 12, 4, 15, 55, 49), 3.0)
+    assert log.frame.row(0) == ("196", "242", dt.datetime.fromisoformat("1997-12-04 15:55:49"), 3.0)
+
+
+def test_a_short_line_of_ratings_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "1\t2\t3\t881250949\n1\t2\t3\n", "u.data")
+    with pytest.raises(DataError, match=r"line 2 has 3 fields where 4 \(user, item, rating, timestamp\)"):
+        read_log(path, DataSettings(format="udata"))
 
 
 def test_baskets_are_lines(tmp_path: Path) -> None:
@@ -194,7 +203,7 @@ def test_columns_by_number_where_there_is_no_header(tmp_path: Path) -> None:
 
 def test_parquet_keeps_types_and_columns_called_as_roles_need_no_mapping(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
-    moment = dt.datetime(2024, 5, 1, 12)
+    moment = dt.datetime.fromisoformat("2024-05-01 12:00")
     pl.DataFrame({"User": [1.0, None], "item": [5, 6], "timestamp": [moment] * 2, "rating": [1, 2]}).write_parquet(path)
     log = read_log(path, DataSettings())
     assert log.frame.rows() == [("1", "5", moment, 1.0), (None, "6", moment, 2.0)]
@@ -266,106 +275,14 @@ def test_texts_come_from_the_log_and_from_a_file_of_items(tmp_path: Path) -> Non
     assert both.rows() == [("1", "The One", "red"), ("3", "Three", None), ("2", "two", None)]
 
 
-# --- ids -------------------------------------------------------------------------------------------------------------
-
-words = st.text(min_size=1, max_size=12).map(lambda text: unicodedata.normalize("NFC", text.strip()))
-
-
-@given(st.lists(words.filter(lambda text: text.lower() not in MISSING), min_size=1))
-def test_ids_survive_as_they_are(ids: list[str]) -> None:
-    texts = [*ids, "A5.0"]  # one value that is no number: the column keeps every `.0`
-    kept = [text for text in texts if not any(unicodedata.category(mark) == "Cc" for mark in text)]
-    assert id_text(pl.Series(kept), "x").to_list() == kept
-
-
-@given(st.lists(st.integers(-(2**53), 2**53), min_size=1))
-def test_whole_numbers_have_one_text(numbers: list[int]) -> None:
-    wanted = [str(number) for number in numbers]
-    assert id_text(pl.Series(numbers), "x").to_list() == wanted
-    assert id_text(pl.Series([float(number) for number in numbers]), "x").to_list() == wanted
-    assert id_text(pl.Series([f"{number}.0" for number in numbers]), "x").to_list() == wanted
-
-
-def test_ids_at_the_edges() -> None:
-    assert id_text(pl.Series(["00123", "4006381333931", " 1.10 "]), "x").to_list() == ["00123", "4006381333931", "1.10"]
-    assert id_text(pl.Series(["17850.0", "", "nan", "NULL", "n/a"]), "x").to_list() == ["17850", None, None, None, None]
-    assert id_text(pl.Series(["A\u030a"]), "x").to_list() == ["\u00c5"]
-    assert id_text(pl.Series([1.5, 2.0, None, float("nan")]), "x").to_list() == ["1.5", "2", None, None]
-
-
-@pytest.mark.parametrize("cells", [[True], [[1]], [{"a": 1}], [dt.date(2020, 1, 1)], [float("inf")]])
-def test_what_is_no_id_is_refused(cells: list[object]) -> None:
-    with pytest.raises(DataError, match="ids must be text or whole numbers"):
-        id_text(pl.Series(cells), "log.csv: column 'x'")
-
-
-# --- times and values ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("cells", "wanted"),
-    [
-        (["2010-12-01 08:26:00", None, ""], "2010-12-01 08:26"),
-        (["2010-12-01T08:26:00Z"], "2010-12-01 08:26"),
-        (["2010-12-01T08:26:00.250+02:00"], "2010-12-01 06:26:00.250"),
-        (["2010/12/01"], "2010-12-01"),
-        (["12/1/2010 8:26"], "2010-12-01 08:26"),
-        (["12/1/10 8:26 PM"], "2010-12-01 20:26"),
-        (["1/12/2010 8:26", "13/12/2010"], "2010-12-01 08:26"),
-        (["01-12-2010", "21-07-2015"], "2010-12-01"),
-        (["1.12.2010"], "2010-12-01"),
-        (["1 Dec 2010"], "2010-12-01"),
-        (["December 1, 2010 08:26"], "2010-12-01 08:26"),
-        ([1291191960], "2010-12-01 08:26"),
-        (["1291191960"], "2010-12-01 08:26"),
-        ([1291191960.0, float("nan")], "2010-12-01 08:26"),
-        ([1291191960_000], "2010-12-01 08:26"),
-        ([1291191960_000_000], "2010-12-01 08:26"),
-        ([1291191960_000_000_000], "2010-12-01 08:26"),
-        ([20101201], "2010-12-01"),
-        ([7, 8], "1970-01-01 00:00:07"),
-        ([dt.date(2010, 12, 1)], "2010-12-01"),
-        ([dt.datetime(2010, 12, 1, 10, tzinfo=dt.timezone(dt.timedelta(hours=2)))], "2010-12-01 08:00"),
-    ],
-)
-def test_times(cells: list[object], wanted: str) -> None:
-    parsed = times(pl.Series(cells), "x")
-    assert parsed.dtype == pl.Datetime("us")
-    assert parsed[0] == dt.datetime.fromisoformat(wanted)
-    assert parsed.null_count() == sum(cell in (None, "") or cell != cell for cell in cells)
-
-
-@pytest.mark.parametrize(
-    ("cells", "bad"),
-    [
-        (["2010-12-01", "soon", "later"], "'soon' in data row 2"),
-        (["2010-02-30"], "2010-02-30"),
-        (["2010-12-01 25:00"], "25:00"),
-        (["13/1/2010", "1/13/2010"], "1/13/2010"),
-        ([1.0, float("inf")], "inf in data row 2"),
-        (["1e30"], "1e30"),
-    ],
-)
-def test_what_is_no_time_is_refused_with_its_row(cells: list[object], bad: str) -> None:
-    with pytest.raises(DataError) as error:
-        times(pl.Series(cells), "log.csv: column 't'")
-    refused(error, "log.csv: column 't'", bad, f"of {len(cells)}")
-
-
-def test_values() -> None:
-    assert values(pl.Series(["1", " 2.5", "", "-3"]), "x").to_list() == [1.0, 2.5, None, -3.0]
-    assert values(pl.Series([1.0, float("nan")]), "x").to_list() == [1.0, None]
-    for cells in (["1", "two"], [1.0, float("inf")]):
-        with pytest.raises(DataError, match="in data row 2"):
-            values(pl.Series(cells), "x")
-
-
 # --- cases and candidates --------------------------------------------------------------------------------------------
 
 
 def test_cases_from_parquet_and_from_text(tmp_path: Path) -> None:
     path = tmp_path / "cases.parquet"
-    frame = pl.DataFrame({"case": [4, 9], "basket": [1, 2], "user": [-1, 7], "target": ["a", "b"], "cart": [["x", "y"], []]})
+    frame = pl.DataFrame(
+        {"case": [4, 9], "basket": [1, 2], "user": [-1, 7], "target": ["a", "b"], "cart": [["x", "y"], []]}
+    )
     frame.write_parquet(path)
     cases = read_cases(path, DataSettings(**COLUMNS))
     assert cases is not None

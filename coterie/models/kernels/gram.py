@@ -1,7 +1,7 @@
 """Kernels for weighted Gram matrices of item rows, summed in integers.
 
-A row is a basket, or all items of a user. With an integer weight W_b per row the sum over rows of W_b x_b x_b^T is exact
-in int64, whatever the order: no vector per user is ever built, and threads write disjoint rows of the result.
+A row is a basket, or all items of a user. With an integer weight W_b per row the sum over rows of W_b x_b x_b^T is
+exact in int64, whatever the order: no vector per user is ever built, and threads write disjoint rows of the result.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from coterie.types import Floats, Integers, Items, Pointers, Ragged
+from coterie.types import Array, Floats, Integers, Items, Pointers, Ragged
 
 MAX_OVERLAP_ROWS = 64  # users with more rows get the (larger) triangle-inequality bound instead of pairwise overlaps
 
@@ -56,7 +56,7 @@ def dense(triangle: Integers | Floats, n: int) -> Floats:
     return full
 
 
-def sub_triangle(triangle: Integers | Floats, n: int, items: Items) -> Integers | Floats:
+def sub_triangle(triangle: Array, n: int, items: Items) -> Array:
     """The triangle of the rows and columns `items` (ascending)."""
     m = len(items)
     out = np.empty(m * (m + 1) // 2, triangle.dtype)

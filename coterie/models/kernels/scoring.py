@@ -1,37 +1,62 @@
-"""Kernels that turn a cart into scores."""
+"""Kernels that turn carts and histories into scores."""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-from coterie.types import History, Ragged, Scores
+from coterie.types import Floats, History, Pointers, Ragged, Scores
 
 
-def add_rows(cart: Ragged, weights: Scores, out: Scores) -> None:
-    """``out[q] += sum over items i of cart q of weights[i]`` (float32 [queries, items]), in the order of the cart."""
-    _add_rows(cart.ptr, cart.item, weights, out)
+def add_rows(lists: Ragged, amount: Floats | None, weights: Scores, out: Scores) -> None:
+    """``out[q] += sum over entries e of list q of amount[e] * weights[item[e]]``, in the order of the list.
 
-
-def add_history(history: History, weight: float, decay: float, out: Scores) -> None:
-    """``out[q, j] += weight * pf_j``: the share of past baskets with item j, decayed by `decay` per basket.
-
-    pf_j = sum over baskets b with j of decay^age(b) / sum over all past baskets of decay^age(b).
+    `out` is float32 [queries, items]; `amount` (float64 [entries]) is 1 where it is None.
     """
-    _add_history(history.ptr, history.item, history.age, np.float64(weight), np.float64(decay), out)
+    factor = np.ones(0, np.float32) if amount is None else amount.astype(np.float32)
+    _add_rows(lists.ptr, lists.item, factor, weights, out)
+
+
+def add_entries(history: History, amount: Floats, out: Scores) -> None:
+    """``out[q, item[e]] += amount[e]`` for the entries e of each query's history."""
+    _add_entries(history.ptr, history.item, amount, out)
+
+
+def history_shares(history: History, decay: float) -> Floats:
+    """What each entry adds to the share of past baskets with its item, baskets decayed by `decay` each: float64
+    [entries].
+
+    pf_j = sum over past baskets b with j of decay^age(b) / sum over all past baskets of decay^age(b).
+    """
+    return _history_shares(history.ptr, history.age, np.float64(decay))
+
+
+def owners(ptr: Pointers) -> Pointers:
+    """The list that each entry belongs to: int64 [entries]."""
+    return np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
 
 
 @numba.njit(cache=True, parallel=True)
-def _add_rows(ptr, item, weights, out):  # type: ignore[no-untyped-def]
+def _add_rows(ptr, item, factor, weights, out):  # type: ignore[no-untyped-def]
     for q in numba.prange(len(ptr) - 1):
         for e in range(ptr[q], ptr[q + 1]):
             row = weights[item[e]]
-            for j in range(out.shape[1]):
-                out[q, j] += row[j]
+            times = factor[e] if len(factor) else np.float32(1.0)
+            if times != 0:
+                for j in range(out.shape[1]):
+                    out[q, j] += times * row[j]
 
 
 @numba.njit(cache=True)
-def _add_history(ptr, item, age, weight, decay, out):  # type: ignore[no-untyped-def]
+def _add_entries(ptr, item, amount, out):  # type: ignore[no-untyped-def]
+    for q in range(len(ptr) - 1):
+        for e in range(ptr[q], ptr[q + 1]):
+            out[q, item[e]] += amount[e]
+
+
+@numba.njit(cache=True)
+def _history_shares(ptr, age, decay):  # type: ignore[no-untyped-def]
+    share = np.empty(len(age), np.float64)
     for q in range(len(ptr) - 1):
         oldest = -1
         for e in range(ptr[q], ptr[q + 1]):
@@ -40,4 +65,5 @@ def _add_history(ptr, item, age, weight, decay, out):  # type: ignore[no-untyped
         for a in range(oldest + 1):
             total += decay**a
         for e in range(ptr[q], ptr[q + 1]):
-            out[q, item[e]] += weight * decay ** age[e] / total
+            share[e] = decay ** age[e] / total
+    return share

@@ -1,0 +1,85 @@
+"""What was asked of a run, kept in its folder so that an interrupted one can go on as the same run."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from coterie.errors import ConfigError, RunError
+from coterie.experiment.signing import MANIFEST
+from coterie.files import read_bytes, sha256_of, write_text
+from coterie.settings import Settings, build, read_toml
+
+CONFIG_FILE, INPUTS_FILE = "config.toml", "inputs.json"
+
+
+def new_folder(settings: Settings) -> Path:
+    """A run folder that does not exist yet (or is empty); nothing is made.
+
+    Raises:
+        ConfigError: the folder that was asked for holds something.
+    """
+    if settings.run.output is not None:
+        folder = Path(settings.run.output)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            unfinished = (folder / CONFIG_FILE).exists() and not (folder / MANIFEST).exists()
+            hint = f"; continue it with --resume {folder}, or" if unfinished else ";"
+            raise ConfigError(f"--output {folder}: exists and is not empty{hint} choose another folder")
+        return folder
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{stamp}-{settings.model.get('name', 'cart')}"
+    folder, n = base, 1
+    while folder.exists():
+        folder, n = base.with_name(f"{base.name}-{n}"), n + 1
+    return folder
+
+
+def write_request(folder: Path, settings: Settings, *, accept_proposal: bool) -> None:
+    """Write ``config.toml``, complete, and the digests of the input files."""
+    write_text(folder / CONFIG_FILE, tomli_w.dumps(settings.model_dump(exclude_none=True)))
+    split = settings.split
+    inputs = [*settings.data.logs, settings.data.items, split.test, split.valid, split.candidates]
+    digests = {path: sha256_of(Path(path)) for path in inputs if path is not None}
+    content = {"accept_proposal": accept_proposal, "sha256": digests}
+    write_text(folder / INPUTS_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def read_request(folder: Path) -> tuple[Settings, bool]:
+    """What an interrupted run was asked for: its settings, and whether the proposed mapping was accepted.
+
+    Raises:
+        RunError: not an interrupted run, or an input file has changed since.
+    """
+    if (folder / MANIFEST).exists():
+        raise RunError(f"{folder}: this run is finished; there is nothing to resume")
+    if not (folder / CONFIG_FILE).exists():
+        raise RunError(f"{folder}: not an interrupted run (it has no {CONFIG_FILE})")
+    settings = build(read_toml(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+    request = read_json(folder / INPUTS_FILE)
+    for path, digest in request.get("sha256", {}).items():
+        if not Path(path).exists():
+            raise RunError(f"{path}: is gone; {folder} was started with it, from the same working directory")
+        if sha256_of(Path(path)) != digest:
+            raise RunError(f"{path}: changed since {folder} was started; start a new run")
+    return settings, bool(request.get("accept_proposal", False))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a run folder.
+
+    Raises:
+        RunError: it is missing, truncated or no object.
+    """
+    if not path.exists():
+        raise RunError(f"{path}: missing; the run cannot be resumed, start a new one")
+    try:
+        content = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise RunError(f"{path}: truncated or not JSON ({error}); start a new run") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: holds {type(content).__name__}, not an object; start a new run")
+    return content

@@ -1,0 +1,127 @@
+"""The object that ``coterie train --json`` prints, built from what was trained and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coterie.data.splits import Split
+from coterie.experiment.compare import Comparison, summarise
+from coterie.experiment.estimate import state_bytes
+from coterie.experiment.fitting import Bench
+from coterie.experiment.run import Run
+from coterie.experiment.tidy import finite
+from coterie.federation.mix import DEFAULT_WEIGHT, MixChoice
+from coterie.models.base import Model
+from coterie.privacy.plan import BoundRound, Plan
+from coterie.settings import Settings
+from coterie.types import RoundSpec
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What validation decided: the model's hyper-parameters (and what was tried) and each silo's mix."""
+
+    model: Model
+    mixes: Mapping[str, MixChoice]
+    trials: list[dict[str, Any]]
+
+    def mix_weight(self, client: str) -> float:
+        """Weight of the client's own model in what it serves; the default where validation could not choose."""
+        return self.mixes[client].weight if client in self.mixes else DEFAULT_WEIGHT
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a result states besides its measurements."""
+
+    settings: Settings
+    plan: Plan
+    bench: Bench
+    split: Split
+    cleaning: list[dict[str, Any]]
+    timing: dict[str, float]
+    folder: Path | None
+
+
+def build_result(run: Run, choices: Choices, comparison: Comparison | None, facts: Facts) -> dict[str, Any]:
+    """Everything about one training, fit for any JSON reader (NaN is null)."""
+    settings, bench = facts.settings, facts.bench
+    measured: dict[str, Any] = {"metrics": {}, "per_client": []}
+    if comparison is not None:
+        measured = summarise(comparison, settings.evaluation, settings.run.seed, bench.silos)
+    for row in measured["per_client"] if bench.silos else []:
+        row["mix_weight"] = choices.mix_weight(row["client"])
+    spec = RoundSpec(0, "user_sum", run.model.parts(len(bench.fit.catalogue)))
+    bound = facts.plan.bind(spec, bench.people.block.n_users, len(bench.people))
+    result = {
+        "run": None if facts.folder is None else str(facts.folder),
+        "model": run.model.name,
+        "hyper_parameters": run.model.model_dump(),
+        "tuning": choices.trials,
+        "engine": "local",
+        "seed": settings.run.seed,
+        "scope": "simulation",
+        "data": _data(bench),
+        **measured,
+        "split": {"method": facts.split.method, "note": facts.split.note},
+        "cleaning": facts.cleaning,
+        "caveats": _caveats(settings, bench, measured.get("comparison")),
+        "privacy": _privacy(facts.plan, bound, run.state.round),
+        "traffic": {
+            "upload_bytes_per_client": bound.upload_bytes,
+            "download_bytes_per_client": state_bytes(run.state),
+        },
+        "timing": facts.timing,
+    }
+    tidy: dict[str, Any] = finite(result)
+    return tidy
+
+
+def _data(bench: Bench) -> dict[str, int]:
+    guests = int(bench.fit.index.user.null_count())
+    return {
+        "users": len(bench.fit.index) - guests,
+        "guests": guests,
+        "items": len(bench.fit.catalogue),
+        "interactions": len(bench.people.block.item),
+        "baskets": bench.people.block.n_baskets,
+        "clients": len(bench.people),
+    }
+
+
+def _privacy(plan: Plan, bound: BoundRound, rounds: int) -> dict[str, Any]:
+    return {
+        "unit": "user",
+        "epsilon": plan.epsilon,
+        "delta": None,
+        "noise": plan.noise,
+        "aggregation": plan.aggregation,
+        "accountant": None,
+        "neighbours": "add-or-remove-one",
+        "rounds": rounds,
+        "clip_norm": plan.clip_norm,
+        "min_clients": plan.min_clients,
+        "ring_bits": bound.ring_bits,
+        "parts": [
+            {"name": part.name, "size": part.size, "l2": part.l2, "linf": part.linf, "scale": part.scale}
+            for part in bound.spec.parts
+        ],
+        "statement": "no differential privacy: sums are exact and the server sees each client's contribution",
+    }
+
+
+def _caveats(settings: Settings, bench: Bench, compared: Any) -> list[str]:
+    found = ["Raw metrics of a simulation: one process held all logs, and the metrics are outside any epsilon."]
+    if compared is not None and (len(settings.data.logs) < 2 or settings.clients.shops):
+        found.append(
+            "The clients are parts of one log: gains measured on one retailer's data, or on synthetic data, say little "
+            "about others."
+        )
+    if not bench.silos and len(bench.people) > 1:
+        found.append(
+            "Nobody is compared with training alone: one person's log cannot rank what that person never touched."
+        )
+    return found
