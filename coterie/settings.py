@@ -236,13 +236,13 @@ def build(values: Mapping[str, Any], source: str) -> Settings:
 
 
 def _nearest_key(key: str, section: str) -> str:
-    """Suggest a key: of the same section first, of any other section otherwise."""
-    own = [k for s, k, _ in fields() if s == section]
-    if hint := closest(key, own):
-        return hint
+    """Suggest the section that has exactly this key, else the nearest key of this section."""
     for other, k, _ in fields():
         if k == key:
             return f"; '{key}' belongs to [{other}]"
+    own = [k for s, k, _ in fields() if s == section]
+    if hint := closest(key, own):
+        return hint
     return "; valid keys: " + ", ".join(own)
 
 

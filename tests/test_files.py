@@ -49,8 +49,17 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 def test_the_content_is_durable_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     sync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), sync(handle))[1])
-    monkeypatch.setattr(Path, "replace", lambda self, to: (calls.append("replace"), replace(self, to))[1])
+
+    def noted_sync(handle: int) -> None:
+        calls.append("fsync")
+        sync(handle)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        calls.append("replace")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
     write_bytes(tmp_path / "f", b"x")
     assert calls == ["fsync", "replace", "fsync"]
 

@@ -14,8 +14,9 @@ NAMES = [(0,), (1,), (0, "a"), (0, "b"), (0, "ab"), (0, "a", "b"), (0, "a", 1), 
 KNOWN = [4118364016338008119, 1253783951035957005, 4100271118634918930, 4529864249455600978]
 
 
-def draws(seed: int, *purpose: str | int) -> list[int]:
-    return stream(seed, *purpose).integers(2**62, size=4).tolist()
+def draws(*name: str | int) -> list[int]:
+    seed, *purpose = name
+    return stream(int(seed), *purpose).integers(2**62, size=4).tolist()
 
 
 def test_the_same_name_gives_the_same_draws() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import tomli_w
+from pydantic import ValidationError
 
-from coterie import settings
 from coterie.errors import ConfigError
 from coterie.models.registry import parameters
 from coterie.settings import Settings, build, fields, read_toml
@@ -25,14 +25,20 @@ def test_nothing_given_means_the_defaults() -> None:
     [
         ({"modle": {}}, "f.toml: unknown section [modle]; did you mean 'model'?"),
         ({"data": 3}, "f.toml: [data] must be a table of keys, got 3"),
-        ({"data": {"client-colum": "x"}}, "f.toml: unknown key 'client-colum' in [data]; did you mean 'client_column'?"),
+        (
+            {"data": {"client-colum": "x"}},
+            "f.toml: unknown key 'client-colum' in [data]; did you mean 'client_column'?",
+        ),
         ({"data": {"clip_norm": 1.0}}, "unknown key 'clip_norm' in [data]; 'clip_norm' belongs to [plan]"),
         ({"run": {"zzz": 1}}, "unknown key 'zzz' in [run]; valid keys: seed, output, threads, block"),
         ({"run": {"seed": "many"}}, "f.toml: run.seed: input should be a valid integer"),
         ({"run": {"seed": -1}}, "run.seed: input should be greater than or equal to 0, got -1"),
         ({"run": {"seed": 1.5}}, "run.seed: input should be a valid integer"),
         ({"data": {"logs": "a.csv"}}, "data.logs: input should be a valid tuple, got 'a.csv'"),
-        ({"data": {"format": "xls"}}, "data.format: input should be 'auto', 'parquet', 'csv', 'udata' or 'baskets', got 'xls'"),
+        (
+            {"data": {"format": "xls"}},
+            "data.format: input should be 'auto', 'parquet', 'csv', 'udata' or 'baskets', got 'xls'",
+        ),
         ({"split": {"test_share": 1.0}}, "split.test_share: input should be less than 1, got 1.0"),
         (
             {"split": {"test_share": 0.6, "valid_share": 0.4}},
@@ -59,7 +65,9 @@ def test_cut_offs_are_sorted_and_distinct() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    undescribed = [f"[{section}] {key}" for section, key, info in fields() if not (info.description or "").endswith(".")]
+    undescribed = [
+        f"[{section}] {key}" for section, key, info in fields() if not (info.description or "").endswith(".")
+    ]
     assert undescribed == []
 
 
@@ -108,5 +116,5 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
-    with pytest.raises(settings.ValidationError, match="frozen"):
+    with pytest.raises(ValidationError, match="frozen"):
         Settings().run.seed = 2  # type: ignore[misc]

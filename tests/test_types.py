@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def unpacked(block: UserBlock) -> list[list[list[int]]]:
     """Users as lists of baskets as lists of items."""
     user_baskets = block.user_baskets()
     baskets = [block.item[a:b].tolist() for a, b in zip(block.basket_ptr[:-1], block.basket_ptr[1:], strict=True)]
-    return [baskets[a:b] for a, b in zip(user_baskets[:-1], user_baskets[1:], strict=True)]
+    return [baskets[a:b] for a, b in itertools.pairwise(user_baskets)]
 
 
 def plain(users: Log) -> list[list[list[int]]]:
@@ -66,12 +68,14 @@ def test_blocks_hold_every_user_once_and_no_more_interactions_than_asked(users: 
     blocks = list(block_of(users, 6).blocks(size))
     assert [user for block in blocks for user in unpacked(block)] == plain(users)
     assert all(block.n_users == 1 or len(block.item) <= size for block in blocks)
-    assert all(len(a.item) + len(b.users(0, 1).item) > size for a, b in zip(blocks[:-1], blocks[1:], strict=True))
+    assert all(len(a.item) + len(b.users(0, 1).item) > size for a, b in itertools.pairwise(blocks))
 
 
 def test_times_and_values_go_with_their_interactions() -> None:
     full = block_of([[[0, 1]], [[2]], [[0], [1]]], 3)
-    block = UserBlock(3, full.user_ptr, full.basket_ptr, full.item, np.arange(5), np.arange(5, dtype=np.float32) / 2)
+    block = UserBlock(
+        3, full.user_ptr, full.basket_ptr, full.item, np.arange(5), np.array([0, 0.5, 1, 1.5, 2], np.float32)
+    )
     part = block.users(1, 3)
     assert part.time is not None
     assert part.value is not None
@@ -95,7 +99,9 @@ def test_a_part_knows_how_many_entries_travel(shape: tuple[int, ...], layout: st
 
 
 def test_a_total_is_read_in_real_units() -> None:
-    spec = RoundSpec(0, "user_sum", (PartSpec("a", (2,), "dense", 1.0, 1.0, 4), PartSpec("b", (1,), "dense", 1.0, 1.0, 1)))
+    spec = RoundSpec(
+        0, "user_sum", (PartSpec("a", (2,), "dense", 1.0, 1.0, 4), PartSpec("b", (1,), "dense", 1.0, 1.0, 1))
+    )
     total = Total(spec, {"a": np.array([1, -6]), "b": np.array([2**52 + 1])}, {"a": 0.0, "b": 0.0}, 3, 24)
     assert total.value("a").tolist() == [0.25, -1.5]
     assert total.value("b").tolist() == [2**52 + 1]
@@ -115,7 +121,11 @@ def test_queries_and_histories_slice_together() -> None:
     part = query.slice(1, 3)
     assert part.history is not None
     assert (len(part), part.cart[1].tolist(), part.now, part.client) == (2, [2, 3], 9, "c")
-    assert (part.history.ptr.tolist(), part.history.item.tolist(), part.history.age.tolist()) == ([0, 0, 2], [6, 7], [0, 1])
+    assert (part.history.ptr.tolist(), part.history.item.tolist(), part.history.age.tolist()) == (
+        [0, 0, 2],
+        [6, 7],
+        [0, 1],
+    )
     assert query.without_history().history is None
     assert len(history) == 3
     assert len(Cases(query, Ragged.of([[1], [2], [3]]), Ragged.of([[], [], []]), np.arange(3))) == 3

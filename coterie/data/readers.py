@@ -158,7 +158,9 @@ def _known(table: Table, settings: DataSettings) -> Mapping[str, str]:
     fixed = FIXED.get(table.format, {})
     if not given:
         return fixed or literal(table.columns)
-    columns = {**fixed, **given}
+    taken = set(given.values())
+    roles = fixed or {role: name for role, name in literal(table.columns).items() if name not in taken}
+    columns = {**roles, **given}
     return columns if "item" in columns and ("user" in columns or "basket" in columns) else {}
 
 

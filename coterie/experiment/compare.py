@@ -18,7 +18,7 @@ from coterie.settings import EvaluationSettings
 from coterie.types import Cases, Floats, Items, State
 
 METRIC, AT = "ndcg", 10
-MOST_LISTED = 10_000
+MOST_LISTED = 1_000
 CART_ONLY = "federated_cart_only"
 
 
@@ -35,13 +35,14 @@ class ClientStates:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Measured schemes, over all cases and per client."""
+    """Measured schemes, over all cases and per client; `left_out` counts devices beyond those that are listed."""
 
     together: Mapping[str, Measured]
     per_client: list[dict[str, Any]]
     gains: list[ClientGain]
     macro: Mapping[str, Mapping[str, float]]
     skipped: list[str]
+    left_out: int = 0
 
 
 def headline(at: tuple[int, ...]) -> str:
@@ -97,7 +98,7 @@ def compare_devices(
         for scheme, found in by_client.items()
         if len(names)
     }
-    return Comparison(together, rows, [], macro, [])
+    return Comparison(together, rows, [], macro, [], max(0, len(names) - MOST_LISTED))
 
 
 def summarise(comparison: Comparison, settings: EvaluationSettings, seed: int, silos: bool) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def summarise(comparison: Comparison, settings: EvaluationSettings, seed: int, s
         },
         "comparison": _joining(comparison, settings, seed) if silos else None,
         "per_client": comparison.per_client,
+        "per_client_left_out": comparison.left_out,
         "clients_without_cases": comparison.skipped,
     }
 

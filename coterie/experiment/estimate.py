@@ -19,7 +19,7 @@ FLOPS_PER_SECOND = 2.5e10
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a training will need; `solves` counts the matrix inversions, by size."""
+    """What a training will need; seconds are for the whole of it, on a machine like the one the rates come from."""
 
     memory_bytes: int
     upload_bytes: int
@@ -56,7 +56,9 @@ def estimate(model: Model, people: Population, ring_bits: int, own_sizes: list[i
         adds = float((sizes * (sizes + 1) / 2).sum())
         solves = [*([n] * trainings), *(size for size in own_sizes for _ in range(4))]
         seconds += trainings * adds / ADDS_PER_SECOND + sum(2.0 * size**3 for size in solves) / FLOPS_PER_SECOND
-        memory += 8 * entries + 28 * n * n
+        # The triangle in the accumulator and in the state, one dense float64 matrix, weights, and as many again of what
+        # is compared.
+        memory += 8 * entries + 24 * n * n
     return Estimate(int(memory), entries * ring_bits // 8, seconds)
 
 

@@ -39,13 +39,13 @@ def new_folder(settings: Settings) -> Path:
 
 
 def write_request(folder: Path, settings: Settings, *, accept_proposal: bool) -> None:
-    """Write ``config.toml``, complete, and the digests of the input files."""
-    write_text(folder / CONFIG_FILE, tomli_w.dumps(settings.model_dump(exclude_none=True)))
+    """Write the digests of the input files, then ``config.toml``, complete: where it is, the run can be resumed."""
     split = settings.split
     inputs = [*settings.data.logs, settings.data.items, split.test, split.valid, split.candidates]
     digests = {path: sha256_of(Path(path)) for path in inputs if path is not None}
     content = {"accept_proposal": accept_proposal, "sha256": digests}
     write_text(folder / INPUTS_FILE, json.dumps(content, indent=2) + "\n")
+    write_text(folder / CONFIG_FILE, tomli_w.dumps(settings.model_dump(exclude_none=True)))
 
 
 def read_request(folder: Path) -> tuple[Settings, bool]:

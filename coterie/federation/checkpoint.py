@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coterie.errors import RunError
+from coterie.errors import EnvironmentFault, RunError
 from coterie.files import read_arrays, write_arrays
 from coterie.types import State
 
@@ -39,8 +39,11 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove the folder with all checkpoints: the model itself is in the run folder."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+        except OSError as error:
+            raise EnvironmentFault(f"{self.folder}: cannot be removed: {error.strerror or error}") from None
 
     def _path(self, stage: str) -> Path:
         return self.folder / f"{stage}.safetensors"

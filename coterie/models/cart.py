@@ -72,6 +72,6 @@ class Cart(GramModel):
         np.fill_diagonal(gram, np.where(seen, own + self.regularisation * np.sqrt(own), 1.0))
         inverse = symmetric_inverse(gram, "cart")
         discount = np.where(seen, own, 1.0) ** -self.popularity_discount
-        weights = inverse * (discount / -np.diagonal(inverse))
-        np.fill_diagonal(weights, 0.0)
-        return weights
+        inverse *= discount / -np.diagonal(inverse)
+        np.fill_diagonal(inverse, 0.0)
+        return inverse

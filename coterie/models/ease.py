@@ -45,6 +45,6 @@ class Ease(GramModel):
     def solve(self, gram: Floats, counts: Floats, rows: float) -> Floats:
         np.fill_diagonal(gram, np.diagonal(gram) + self.regularisation)
         inverse = symmetric_inverse(gram, "ease")
-        weights = inverse / -np.diagonal(inverse)
-        np.fill_diagonal(weights, 0.0)
-        return weights
+        inverse /= -np.diagonal(inverse).copy()
+        np.fill_diagonal(inverse, 0.0)
+        return inverse

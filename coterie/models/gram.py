@@ -25,6 +25,7 @@ from coterie.models.kernels.gram import (
     add_gram,
     dense,
     gram_norms,
+    mirror_lower,
     sub_triangle,
     user_rows,
 )
@@ -86,7 +87,8 @@ class GramModel(Model):
 
     def fit(self, state: State) -> State:
         n = int(state["n_items"])
-        gram = dense(state["gram"], n) / float(state["gram_scale"])
+        gram = dense(state["gram"], n)
+        gram /= float(state["gram_scale"])
         counts = state["counts"] / float(state["counts_scale"])
         rows = float(state["rows"][0]) / float(state["rows_scale"])
         weights = self.solve(gram, counts, rows).astype(np.float32)
@@ -110,9 +112,8 @@ class GramModel(Model):
         sizes = np.diff(rows.ptr)
         matrix = sp.csr_matrix((np.ones(len(rows.item)), rows.item, rows.ptr), shape=(len(rows), users.n_items))
         weight = np.where(sizes > 0, np.maximum(sizes, 1).astype(np.float64) ** -self.row_exponent, 0.0)
-        gram = (matrix.T @ sp.diags(weight) @ matrix).toarray()
         sums = {
-            "gram": gram[np.triu_indices(users.n_items)],
+            "gram": _upper_triangle((matrix.T @ sp.diags(weight)).tocsr(), matrix),
             "counts": np.asarray(matrix.sum(axis=0)).ravel(),
             "rows": np.array([float((sizes > 0).sum())]),
         }
@@ -136,17 +137,29 @@ class GramModel(Model):
         return np.floor(part.scale * factor[owner] * weight).astype(np.int64)
 
 
+def _upper_triangle(left: sp.csr_matrix, right: sp.csr_matrix, block: int = 512) -> Floats:
+    """The upper triangle of ``left @ right``, some rows at a time."""
+    n = left.shape[0]
+    triangle, at = np.empty(n * (n + 1) // 2), 0
+    for start in range(0, n, block):
+        product = (left[start : start + block] @ right).toarray()
+        for i, row in enumerate(product, start=start):
+            triangle[at : at + n - i] = row[i:]
+            at += n - i
+    return triangle
+
+
 def symmetric_inverse(matrix: Floats, what: str) -> Floats:
     """Inverse of a symmetric positive definite matrix by Cholesky (LAPACK potrf, potri); overwrites `matrix`.
 
     Raises:
         ModelError: the matrix is not positive definite.
     """
-    factor, info = lapack.dpotrf(matrix, lower=1, overwrite_a=1)
+    # LAPACK works on columns: the transposed view of a symmetric matrix needs no copy, and its upper is our lower half.
+    factor, info = lapack.dpotrf(matrix.T, lower=0, overwrite_a=1)
     if info == 0:
-        factor, info = lapack.dpotri(factor, lower=1, overwrite_c=1)
+        factor, info = lapack.dpotri(factor, lower=0, overwrite_c=1)
     if info != 0:
         raise ModelError(f"{what}: the regularised Gram matrix is not positive definite; raise 'regularisation'")
-    lower = np.tril(factor)
-    lower += np.tril(factor, -1).T
-    return lower
+    mirror_lower(factor.T)
+    return np.asarray(factor.T)

@@ -56,8 +56,7 @@ def build(settings: Mapping[str, Any]) -> Model:
 
 
 def _where(key: str, model: type[Model]) -> str:
-    if hint := closest(key, [*model.model_fields, "name", "tune"]):
-        return hint
-    others = [name for name, other in MODELS.items() if key in other.model_fields]
+    if others := [name for name, other in MODELS.items() if key in other.model_fields]:
+        return f"; it belongs to {', '.join(others)}"
     known = ", ".join(model.model_fields) or "none"
-    return f"; it belongs to {', '.join(others)}" if others else f"; parameters: {known}"
+    return closest(key, [*model.model_fields, "name", "tune"]) or f"; parameters: {known}"

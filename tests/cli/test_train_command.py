@@ -109,7 +109,7 @@ def test_a_person_is_asked(coterie, shop_export, tmp_path, monkeypatch):
         (("LOG", "--resume", "nowhere"), "--resume"),
         (("--resume", "nowhere"), "nowhere"),
         (("LOG", "--test", "nowhere.csv"), "nowhere.csv"),
-        (("LOG", "--min-item-rows", "100000"), "loosen"),
+        (("LOG", "--min-item-rows", "100000"), "cleaning"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

@@ -56,7 +56,7 @@ class ModelContract(ABC):
     def all_threads(self) -> Iterator[int]:
         """The number of threads numba may use; the setting is put back afterwards."""
         before = numba.get_num_threads()
-        yield int(numba.config.NUMBA_NUM_THREADS)
+        yield int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         numba.set_num_threads(before)
 
     # --- the sum ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The slow, obvious versions that fast code must equal, and small logs to compare them on.
 
-A log is nested lists here: users, each a list of baskets, each a list of item positions. A guest is a user of one basket.
+A log is nested lists here: users, each a list of baskets, each a list of item positions. A guest is a user of one
+basket.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def zipf_log(users: int, n_items: int, seed: int = 0) -> list[list[list[int]]]:
     share /= share.sum()
     sizes = rng.integers(1, 7, size=users)
     return [
-        [rng.choice(n_items, size=rng.integers(1, min(8, n_items)), replace=False, p=share).tolist() for _ in range(size)]
+        [
+            rng.choice(n_items, size=rng.integers(1, min(8, n_items)), replace=False, p=share).tolist()
+            for _ in range(size)
+        ]
         for size in sizes
     ]
 
@@ -106,7 +110,7 @@ def rows_of(model: Model, user: Baskets) -> list[list[int]]:
 
 
 def real_sums(model: Model, users: Log, n_items: int) -> dict[str, Floats]:
-    """Gram (full matrix), counts and number of rows of a log, in floating point, with neither clipping nor truncation."""
+    """Gram (full matrix), counts and number of rows of a log, in floating point, neither clipped nor truncated."""
     exponent = model.row_exponent if isinstance(model, GramModel) else 0.0
     gram, counts, number = np.zeros((n_items, n_items)), np.zeros(n_items), 0.0
     for user in users:

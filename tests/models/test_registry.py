@@ -27,7 +27,10 @@ def test_hyper_parameters_are_taken_and_tune_is_not_one() -> None:
     [
         ({"name": "eas"}, "unknown model 'eas'; did you mean 'ease'?; models: cart, ease, cosine, popularity"),
         ({"name": ["ease"]}, "unknown model ['ease']"),
-        ({"name": "ease", "regularization": 3}, "model 'ease' has no parameter 'regularization'; did you mean 'regularisation'?"),
+        (
+            {"name": "ease", "regularization": 3},
+            "model 'ease' has no parameter 'regularization'; did you mean 'regularisation'?",
+        ),
         ({"name": "ease", "shrinkage": 3}, "model 'ease' has no parameter 'shrinkage'; it belongs to cosine"),
         ({"name": "ease", "zzz": 3}, "model 'ease' has no parameter 'zzz'; parameters: regularisation, row"),
         ({"name": "popularity", "zzz": 3}, "parameters: none"),

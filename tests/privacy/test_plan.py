@@ -24,7 +24,10 @@ SPEC = RoundSpec(3, "user_sum", PARTS)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"aggregation": "secure"}, "aggregation = 'secure' cannot be run by this version; it has aggregation = 'plain'"),
+        (
+            {"aggregation": "secure"},
+            "aggregation = 'secure' cannot be run by this version; it has aggregation = 'plain'",
+        ),
         ({"aggregation": "plane"}, "did you mean 'plain'?"),
         ({"noise": "central"}, "noise = 'central' cannot be run by this version; it has noise = 'none'"),
         ({"epsilon": 4.0}, "epsilon = 4.0 promises differential privacy, but this version adds no noise"),
@@ -94,4 +97,4 @@ def test_too_few_clients_are_refused() -> None:
 @pytest.mark.parametrize(("bits", "expected"), [(64, 8 * 56), (32, 4 * 56)])
 def test_upload_counts_every_entry_that_travels(bits: int, expected: int) -> None:
     tame = RoundSpec(0, "user_sum", (PARTS[0], PartSpec("rows", (1,), "dense", 1.0, 1.0, 1)))
-    assert Plan(ring_bits=bits).bind(tame, users=10, clients=1).upload_bytes == expected  # type: ignore[arg-type]
+    assert Plan(ring_bits=bits).bind(tame, users=10, clients=1).upload_bytes == expected

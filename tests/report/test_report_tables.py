@@ -134,7 +134,11 @@ def test_suggestions_keep_ids_and_scores_whole():
     ("reasons", "text"),
     [
         ([], ""),
-        ([("cart", "A", 0.1), ("cart", "B", 0.5), ("cart", "C", 0.2), ("cart", "D", -0.3)], "B 50 %, D -30 %, C 20 %"),
+        (
+            [("together", "A", 0.1), ("together", "B", 0.4), ("together", "C", 0.2), ("text", "B", 0.1), ("own", None, 0.2)],
+            "B 50 %, C 20 %, own 20 %",
+        ),
+        ([("together", "A", 0.999), ("together", "B", 0.001)], "A 100 %"),
     ],
 )
 def test_reasons_are_the_largest_shares(reasons, text):

@@ -56,6 +56,11 @@ def dense(triangle: Integers | Floats, n: int) -> Floats:
     return full
 
 
+def mirror_lower(full: Floats) -> None:
+    """Copy the lower half of a square matrix (C order) to its upper half, in place."""
+    _mirror_lower(full)
+
+
 def sub_triangle(triangle: Array, n: int, items: Items) -> Array:
     """The triangle of the rows and columns `items` (ascending)."""
     m = len(items)
@@ -177,6 +182,13 @@ def _count_norms(row_ptr, ptr, item, n_items):  # type: ignore[no-untyped-def]
             counts[item[e]] = 0.0
         norms[u] = np.sqrt(norms[u])
     return norms, largest
+
+
+@numba.njit(cache=True, parallel=True)
+def _mirror_lower(full):  # type: ignore[no-untyped-def]
+    for i in numba.prange(len(full)):
+        for j in range(i):
+            full[j, i] = full[i, j]
 
 
 @numba.njit(cache=True, parallel=True)

@@ -1,0 +1,89 @@
+"""Summands for tests of the loop and of engines: several rounds, and witnesses of who was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from coterie.privacy.plan import BoundRound
+from coterie.ring import Accumulator
+from coterie.types import LocalStore, PartSpec, RoundSpec, State, Total, UserBlock
+
+SCALE = 1 << 16
+
+
+@dataclass(frozen=True)
+class PowerIteration:
+    """Popularity's slow cousin: the first eigenvector of sum_u x_u x_u^T, by `rounds` rounds of private sums.
+
+    Round t sums x_u (x_u . v_t) over users, truncated to integers, and normalises it to v_{t+1}.
+    """
+
+    n_items: int
+    rounds: int = 5
+
+    def start(self) -> State:
+        return State(0, {"v": np.full(self.n_items, self.n_items**-0.5), "energy": np.zeros(0)})
+
+    def next_round(self, state: State) -> RoundSpec | None:
+        if state.round >= self.rounds:
+            return None
+        bound = float(self.n_items)
+        parts = (
+            PartSpec("moved", (self.n_items,), "dense", bound, bound, SCALE),
+            PartSpec("users", (1,), "dense", 1.0, 1.0, 1),
+        )
+        return RoundSpec(state.round, "user_sum", parts)
+
+    def contribute(
+        self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
+    ) -> None:
+        for u in range(users.n_users):
+            own = np.unique(users.item[users.user_ptr[u] : users.user_ptr[u + 1]])
+            out["moved"][own] += int(SCALE * state["v"][own].sum())
+        out["users"][0] += users.n_users
+
+    def apply(self, spec: RoundSpec, state: State, total: Total) -> State:
+        moved = total.value("moved")
+        length = np.linalg.norm(moved)
+        energy = np.append(state["energy"], length / total.value("users"))
+        return state.updated(round=spec.index + 1, v=moved / length, energy=energy)
+
+
+@dataclass
+class Witness:
+    """A summand that counts its users' interactions, and remembers every block that it was shown."""
+
+    n_items: int
+    l2: float = 1e6
+    linf: float = 1e6
+    seen: list[UserBlock] = field(default_factory=list)
+
+    def next_round(self, state: State) -> RoundSpec | None:
+        if state.round:
+            return None
+        return RoundSpec(0, "user_sum", (PartSpec("counts", (self.n_items,), "dense", self.l2, self.linf, 1),))
+
+    def contribute(
+        self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
+    ) -> None:
+        self.seen.append(users)
+        np.add.at(out["counts"], users.item, 1)
+
+    def apply(self, spec: RoundSpec, state: State, total: Total) -> State:
+        return state.updated(round=1, counts=total.integers["counts"])
+
+
+@dataclass
+class Counting:
+    """An engine in front of another, which counts how often clients are asked."""
+
+    users: int
+    clients: int
+    asked: int = 0
+
+    def collect(self, summand: object, bound: BoundRound, state: State) -> Total:
+        self.asked += 1
+        integers = {part.name: np.zeros(part.size, np.int64) for part in bound.spec.parts}
+        return Total(bound.spec, integers, dict.fromkeys(integers, 0.0), self.clients, bound.upload_bytes)
