@@ -86,7 +86,7 @@ def shown(result: dict[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if result.get("metrics"):
         parts.append(comparison_table(result))
-    if len(result.get("per_client") or []) > 1:
+    if result.get("comparison"):
         parts.append(clients_table(result))
     parts += [Text(text) for text in (*(result.get("caveats") or []), result["privacy"]["statement"])]
     if result.get("run"):
