@@ -67,12 +67,12 @@ def demo(
     example = {"basket": basket, "recommendations": rows, "planted": planted, "planted_found": found}
     out.result(
         {**done.result, "log": log, "example": example},
-        *shown(done.result),
-        Text("\nAn example: what completes this basket?", style="bold"),
+        Text("An example: what completes this basket?", style="bold"),
         table(done.run, rows, basket),
         Text(
-            f"{found} of the {len(planted)} items that were planted to go with this basket are among the suggestions."
+            f"{found} of the {len(planted)} items that were planted to go with this basket are among the suggestions.\n"
         ),
+        *shown(done.result),
         f"the log of this demo: {log}    with your own: coterie train orders.csv",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,4 +103,6 @@ def _agreed(guess: Proposal, out: Output) -> bool:
     out.notes.print("The columns seem to mean:")
     for role, column in guess.columns.items():
         out.notes.print(f"  {role:<8}{column}  ({guess.reasons[role]})", markup=False)
-    return typer.confirm("Train with this mapping?", default=True, err=True)
+    # polars installs an interrupt handler that restarts what was interrupted: Ctrl-C would wait for an answer.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return typer.confirm("Use this mapping?", default=True, err=True)

@@ -1,10 +1,19 @@
 """`coterie train` and `coterie evaluate`."""
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+import coterie as coterie_package
 from coterie.cli import train as command
 from coterie.data.mapping import Proposal
 
@@ -85,6 +94,45 @@ def test_a_person_is_asked(coterie, shop_export, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_agreed", agree)
     assert coterie("train", shop_export, "--output", tmp_path / "run", *FAST).code == 0
     assert asked[0]["item"] == "sku"
+
+
+def ask_on_a_terminal(arguments, answer, tmp_path):
+    """Run a command whose input and notes are a terminal; `answer` or interrupt it. Returns code and text."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(Path(coterie_package.__file__).parents[1])}
+    command = [sys.executable, "-m", "coterie", *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path, env=env
+    ) as running:
+        os.close(theirs)
+        said = b""
+        while b"[Y/n]" not in said:
+            said += os.read(ours, 4096)
+        if answer is None:
+            time.sleep(0.3)
+            running.send_signal(signal.SIGINT)
+        else:
+            os.write(ours, answer)
+        try:
+            code = running.wait(timeout=30)
+        finally:
+            running.kill()
+        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+            while part := os.read(ours, 4096):
+                said += part
+        os.close(ours)
+        return code, said.decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "part"), [(b"n\n", 2, "--yes"), (None, 130, "interrupted")], ids=["no", "Ctrl-C"]
+)
+def test_a_terminal_is_asked_and_may_refuse(shop_export, tmp_path, answer, code, part):
+    left, said = ask_on_a_terminal(["train", shop_export, "--output", tmp_path / "run"], answer, tmp_path)
+    assert "sku" in said
+    assert part in said.split("[Y/n]")[1]
+    assert left == code
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

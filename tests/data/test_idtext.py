@@ -32,7 +32,11 @@ def test_whole_numbers_have_one_text(numbers: list[int]) -> None:
 
 
 def test_ids_at_the_edges() -> None:
-    assert id_text(pl.Series(["00123", "4006381333931", " 1.10 "]), "x").to_list() == ["00123", "4006381333931", " 1.10 "]
+    assert id_text(pl.Series(["00123", "4006381333931", " 1.10 "]), "x").to_list() == [
+        "00123",
+        "4006381333931",
+        " 1.10 ",
+    ]
     assert id_text(pl.Series(["17850.0", "", "nan", "NULL", "n/a"]), "x").to_list() == ["17850", None, None, None, None]
     assert id_text(pl.Series(["A\u030a"]), "x").to_list() == ["\u00c5"]
     assert id_text(pl.Series([1.5, 2.0, None, float("nan")]), "x").to_list() == ["1.5", "2", None, None]

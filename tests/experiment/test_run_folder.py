@@ -72,7 +72,7 @@ def test_a_loaded_run_answers_as_the_trained_one(log: coterie.InteractionLog, tm
     assert loaded.result == run.result
     assert list(loaded.clients) == list(run.clients)
     for client in run.clients:
-        asked = dict(basket=[run.items[int(run.clients[client].items[0])]], k=5, client=client)
+        asked = {"basket": [run.items[int(run.clients[client].items[0])]], "k": 5, "client": client}
         assert loaded.recommend(**asked) == run.recommend(**asked)
 
 

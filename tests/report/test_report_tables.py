@@ -135,7 +135,7 @@ def test_suggestions_keep_ids_and_scores_whole():
     [
         ([], ""),
         (
-            [("together", "A", 0.1), ("together", "B", 0.4), ("together", "C", 0.2), ("text", "B", 0.1), ("own", None, 0.2)],
+            [("with", "A", 0.1), ("with", "B", 0.4), ("with", "C", 0.2), ("text", "B", 0.1), ("own", None, 0.2)],
             "B 50 %, C 20 %, own 20 %",
         ),
         ([("together", "A", 0.999), ("together", "B", 0.001)], "A 100 %"),
