@@ -1,9 +1,9 @@
 """Cart completion on fixed splits: which item was left out of this basket?
 
 Two basket logs (a gift wholesaler's invoices, a grocery's receipts): fit on training and validation rows, rank the
-left-out item over the whole catalogue minus the cart. Then the same wholesaler's lines as silos (11 countries, 8 simulated
-shops): each ranks its own catalogue, and is compared with training alone. Default hyper-parameters, and those chosen on
-validation. Figures of silos are one retailer's, cut into parts.
+left-out item over the whole catalogue minus the cart. Then the same wholesaler's lines as silos (11 countries, 8
+simulated shops): each ranks its own catalogue, and is compared with training alone. Default hyper-parameters, and those
+chosen on validation. Figures of silos are one retailer's, cut into parts.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def silos(folder: Path, name: str) -> None:
     for history in (False, True):
         run = coterie.train(log, model="cart", test="given", settings={"evaluation": {"history": history}})
         print(f"{name}, {'with own history' if history else 'cart only'}: {run.result['comparison']['sentence']}")
+        print(f"  {run.result['cases']}")
         for scheme in ("alone", "federated", "mix", "centralised"):
             line(scheme, run.metrics[scheme], run.result["macro"][scheme])
         for row in run.result["per_client"]:

@@ -50,4 +50,4 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
     told = f"{cases['evaluated']:,} cases"
     if cases["unreachable"]:
         told += f"; {cases['unreachable']:,} held-out items are not in the catalogue of the run and were left out"
-    return [comparison_table(found), told]
+    return [comparison_table(found, "What the run achieves here"), told, *found["caveats"]]

@@ -53,7 +53,7 @@ def recommend(
     if (history is None) != (user is None):
         raise ConfigError("--history and --user belong together: the log, and whose past baskets to take from it")
     out, opened = Output(json), load(run, trust)
-    known, unknown = split_basket(opened, basket or [])
+    known, unknown = split_basket(opened, basket or [], client)
     past = None if history is None or user is None else past_baskets(opened, history, user)
     found = opened.recommend(known, k, history=past, client=client, explain=explain)
     fallback = None if known or past else "popularity"
@@ -63,13 +63,13 @@ def recommend(
     out.result(content | {"recommendations": rows}, table(opened, rows, known))
 
 
-def split_basket(run: Run, given: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_basket(run: Run, given: Sequence[str], client: str | None = None) -> tuple[list[str], list[str]]:
     """Item ids of the catalogue, and what is unknown: each value is an item, or else several with commas between."""
     words: list[str] = []
     for value in given:
         whole = run.resolve([value])[0]
         words += [value] if whole else [part for part in value.split(",") if part.strip()]
-    known, unknown = run.resolve(words)
+    known, unknown = run.resolve(words, client)
     return known, [word.strip() for word in unknown]
 
 

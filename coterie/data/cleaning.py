@@ -300,7 +300,8 @@ def _entry(step: Step, before: pl.DataFrame, after: pl.DataFrame, texts: tuple[p
 
 
 def _shown(row: dict[str, Any]) -> str:
-    return " ".join(f"{name}={_cell(value)}" for name, value in row.items() if value is not None)
+    """A row for people, without its user: reports outlive the log."""
+    return " ".join(f"{name}={_cell(value)}" for name, value in row.items() if value is not None and name != "user")
 
 
 def _cell(value: object) -> str:

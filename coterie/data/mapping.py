@@ -188,10 +188,8 @@ def _best(role: str, free: Sequence[str], folded: Mapping[str, str], frame: pl.D
     if named:
         column = min(named, key=lambda name: names.index(folded[name]))
         article = "an" if role == "item" else "a"
-        return (
-            column,
-            f"named like {article} {role}, {frame[column].n_unique():,} distinct values in {frame.height:,} rows",
-        )
+        distinct = frame[column].drop_nulls().n_unique()
+        return column, f"named like {article} {role}, {distinct:,} distinct values in {frame.height:,} rows"
     if role == "time" and (temporal := [column for column in fits if frame[column].dtype.is_temporal()]):
         return temporal[0], f"the first column of type {frame[temporal[0]].dtype}"
     return None

@@ -328,7 +328,7 @@ def _require_cases(
     if not len(train):
         raise DataError(f"{log.source}: split = '{method}' leaves no row to train on: {_counts(log)}")
     for name, held in (("test", test), ("valid", valid)):
-        if held is not None and not len(held.cases):
+        if held is not None and not len(held.cases) and (name == "test" or method == "given"):
             remedy = (
                 "use more data, or another --split" if name == "test" else "take --valid-share 0, or another --split"
             )

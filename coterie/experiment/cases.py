@@ -30,6 +30,11 @@ class FitData:
         people, index = population(log, catalogue)
         return cls(log, catalogue, people, index)
 
+    def guests_of(self, client: int) -> int:
+        """How many rows of the client are guests' baskets."""
+        start, stop = self.population.client_ptr[client : client + 2]
+        return int(self.index.user[int(start) : int(stop)].null_count())
+
     def own_items(self, client: int) -> Items:
         """Positions of the client's own catalogue (ascending int32): the items in its training rows."""
         return np.unique(self.population.client(client).item)
@@ -86,7 +91,7 @@ def tabulate(frame: pl.DataFrame, catalogue: Catalogue, known: FitData | None, c
         history = _history(known, rows) if known.log.has("basket") else None
     elif missing.any():
         raise DataError(
-            f"{int(missing.sum())} cases have no cart, and no log of what their users have; pass one with --history"
+            f"{int(missing.sum())} cases have no cart, and no log of what their users have; name one with --known"
         )
     candidates = None
     if frame["candidates"].is_not_null().any():

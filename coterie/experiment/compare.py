@@ -163,7 +163,8 @@ def _client_row(
     users = bench.people.client(client)
     return {
         "client": bench.people.names[client],
-        "users": users.n_users,
+        "users": users.n_users - bench.fit.guests_of(client),
+        "guests": bench.fit.guests_of(client),
         "baskets": users.n_baskets,
         "interactions": len(users.item),
         "items": len(states.items),

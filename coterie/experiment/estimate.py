@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,13 @@ import numpy as np
 from coterie.errors import ModelError
 from coterie.models.base import Model
 from coterie.models.gram import GramModel
+from coterie.privacy.plan import BoundRound
 from coterie.types import Population, State
 
 # Rates measured on one core of a 2020s server; the estimate says "about".
 ADDS_PER_SECOND = 4e8
 FLOPS_PER_SECOND = 2.5e10
+SCORES_PER_SECOND = 1.5e8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +35,36 @@ class Estimate:
         )
 
 
-def estimate(model: Model, people: Population, ring_bits: int, own_sizes: list[int], trainings: int) -> Estimate:
-    """Estimate a training of `model` over `people`.
-
-    Args:
-        own_sizes: catalogue size of each client that also trains alone (empty where none does).
-        trainings: how often the federated model is fitted (selection, final, centralised).
+def check_size(model: Model, n_items: int) -> None:
+    """Refuse a catalogue that is too large for the model.
 
     Raises:
         ModelError: the catalogue is larger than the model's dense matrix may be; names what to use.
     """
-    n, limit = people.block.n_items, model.max_dense_items
-    if limit is not None and n > limit:
+    limit = model.max_dense_items
+    if limit is not None and n_items > limit:
         raise ModelError(
-            f"model '{model.name}' needs a dense {n:,} x {n:,} item matrix ({human(8 * n * n)}), and its limit is "
-            f"{limit:,} items; keep the most frequent ones with --max-items {limit}, or use --model popularity"
+            f"model '{model.name}' needs a dense {n_items:,} x {n_items:,} item matrix ({human(8 * n_items**2)}), and "
+            f"its limit is {limit:,} items; keep the most frequent ones with --max-items {limit}, or use "
+            "--model popularity"
         )
-    spec = model.next_round(model.init(n, {}, 0))
-    entries = sum(part.size for part in spec.parts) if spec is not None else 0
-    seconds, memory = 1.0, 8 * entries + 40 * len(people.block.item)
+
+
+def estimate(
+    model: Model, people: Population, bound: BoundRound, own_sizes: list[int], trainings: int, cases: Mapping[str, int]
+) -> Estimate:
+    """Estimate a training of `model` over `people`.
+
+    Args:
+        bound: the first round under its plan.
+        own_sizes: catalogue size of each client that also trains alone (empty where none does).
+        trainings: how often the federated model is fitted (selection, final, centralised).
+        cases: number of cases of the parts "valid" and "test"; every scheme (and every weight of a mix) answers them.
+    """
+    n, entries = people.block.n_items, sum(part.size for part in bound.spec.parts)
+    passes = {"valid": 6 if own_sizes else 1, "test": 6 if own_sizes else 4}
+    answered = n * sum(cases.get(part, 0) * times for part, times in passes.items())
+    seconds, memory = 1.0 + answered / SCORES_PER_SECOND, 8 * entries + 40 * len(people.block.item)
     if isinstance(model, GramModel):
         sizes = np.diff(people.block.basket_ptr).astype(np.float64)
         adds = float((sizes * (sizes + 1) / 2).sum())
@@ -59,7 +73,7 @@ def estimate(model: Model, people: Population, ring_bits: int, own_sizes: list[i
         # The triangle in the accumulator and in the state, one dense float64 matrix, weights, and as many again of what
         # is compared.
         memory += 8 * entries + 24 * n * n
-    return Estimate(int(memory), entries * ring_bits // 8, seconds)
+    return Estimate(int(memory), bound.upload_bytes, seconds)
 
 
 def memory_of_machine() -> int | None:

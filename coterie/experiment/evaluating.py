@@ -21,8 +21,10 @@ from coterie.evaluation.metrics import evaluate as measure
 from coterie.experiment.cases import CaseTable, FitData, tabulate
 from coterie.experiment.fitting import scorer
 from coterie.experiment.prepare import clean_cases
+from coterie.experiment.request import CONFIG_FILE, INPUTS_FILE, read_json
 from coterie.experiment.run import Run, load
 from coterie.experiment.tidy import finite
+from coterie.files import sha256_of
 from coterie.models.popularity import Popularity
 from coterie.rng import stream
 from coterie.settings import Settings, build, read_toml
@@ -56,7 +58,7 @@ def evaluate_run(
     known = None if history is None else _cleaned(read_log([history], settings.data), settings)
     items = None if candidates is None else read_candidates(candidates, settings.data)
     result = evaluate(run, source, history=known, candidates=items, settings=settings)
-    return {"run": str(path), "log": str(log_path), **result}
+    return {"run": str(path), "log": str(log_path), **result, "caveats": _caveats(path, log_path)}
 
 
 def evaluate(
@@ -170,6 +172,16 @@ def _rewriting(run: Run, settings: Settings) -> tuple[Step, ...]:
     rewrote = any(entry["step"] == ItemCase.name for entry in run.result.get("cleaning") or [])
     case = settings.clean.item_case or "codes"
     return (ItemCase(case),) if rewrote and case != "keep" else ()
+
+
+def _caveats(path: Path, log_path: Path) -> list[str]:
+    """Said of figures that are too good to be true: those on rows that trained the run."""
+    inputs = path / INPUTS_FILE
+    digests = read_json(inputs).get("sha256", {}) if inputs.exists() else {}
+    trained_on = build(read_toml(path / CONFIG_FILE), str(path)).data.logs if digests else ()
+    if sha256_of(log_path) not in [digests.get(name) for name in trained_on]:
+        return []
+    return [f"{log_path} is the log that this run was trained on: on new baskets it will do worse than these figures."]
 
 
 def _cleaned(log: InteractionLog, settings: Settings) -> InteractionLog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,9 +110,10 @@ def choose_mix(model: Model, together: State, own: State, cases: Cases, metric: 
 
 
 def tune(model: Model, bench: Bench, valid: CaseTable, metric: str, k: int) -> tuple[Model, list[dict[str, Any]]]:
-    """Choose hyper-parameters on validation: one pass over ``model.grid``, one parameter after the other.
+    """Choose hyper-parameters on validation, from ``model.grid``.
 
-    All candidates are fitted from one sum. Returns the chosen model and a record of every trial.
+    First every combination of those that need a fit, all from one sum; then, on the best fit, those that enter at
+    scoring time alone, one after the other. Returns the chosen model and a record of every trial.
     """
     state, trials = bench.federated(model), list[dict[str, Any]]()
     cases, n_items = valid.all(), len(bench.fit.catalogue)
@@ -123,14 +125,17 @@ def tune(model: Model, bench: Bench, valid: CaseTable, metric: str, k: int) -> t
         return found
 
     best = value(model, state)
-    for key, options in model.grid.items():
-        for option in options:
-            candidate, fitted = model.model_copy(update={key: option}), state
-            if option == getattr(model, key):
-                continue
-            if key not in model.scoring_only:
-                with pinned():
-                    fitted = candidate.fit(state)
+    fitting = {key: options for key, options in model.grid.items() if key not in model.scoring_only}
+    for combination in itertools.product(*fitting.values()):
+        candidate = model.model_copy(update=dict(zip(fitting, combination, strict=True)))
+        if candidate != model:
+            with pinned():
+                fitted = candidate.fit(state)
             if (found := value(candidate, fitted)) > best:
                 model, best, state = candidate, found, fitted
+    for key in (key for key in model.grid if key in model.scoring_only):
+        for option in model.grid[key]:
+            candidate = model.model_copy(update={key: option})
+            if candidate != model and (found := value(candidate, state)) > best:
+                model, best = candidate, found
     return model, trials

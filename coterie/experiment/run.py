@@ -106,15 +106,17 @@ class Run:
         """Metrics of each scheme; empty where nothing was evaluated."""
         return dict(self.result.get("metrics") or {})
 
-    def resolve(self, basket: Iterable[str]) -> tuple[list[str], list[str]]:
+    def resolve(self, basket: Iterable[str], client: str | None = None) -> tuple[list[str], list[str]]:
         """Split a basket into (item ids of the catalogue, what is unknown).
 
-        An id is taken as it is, else without regard to case, else as a title that exactly one item has.
+        An id is taken as it is, else without regard to case, else as a title that exactly one item has. With `client`
+        its own catalogue decides what is known.
         """
+        carried = None if client is None else {self.items[i] for i in self._served(client).items.tolist()}
         known, unknown = list[str](), list[str]()
         for word in basket:
             found = self._find(word)
-            if found is None:
+            if found is None or (carried is not None and found not in carried):
                 unknown.append(word)
             elif found not in known:
                 known.append(found)
@@ -130,12 +132,14 @@ class Run:
     def rank(self, histories: Sequence[Sequence[str]], k: int = 20) -> list[list[str]]:
         """The k best items for each history, seen items left out: one row of item ids per history.
 
-        Ties are broken by item id. An empty history gets the most popular items.
+        An empty history gets the most popular items. Items for which nothing speaks (score 0) come in order of
+        popularity, other ties by item id.
         """
         cart, ranked = self._positions(histories), list[list[str]]()
         for start in range(0, len(cart), BLOCK):
             part = cart.slice(start, min(start + BLOCK, len(cart)))
-            best = top_k(self.model.score(self.state, Query(part)), part, None, k)
+            scores = _by_popularity_where_unknown(self.model.score(self.state, Query(part)), self.state)
+            best = top_k(scores, part, None, k)
             ranked += [[self.items[i] for i in row if i >= 0] for row in best]
         return ranked
 
@@ -166,7 +170,7 @@ class Run:
         place = {self.items[i]: at for at, i in enumerate(served.items.tolist())}
         cart = [place[item] for item in self.resolve(basket)[0] if item in place]
         query = Query(Ragged.of([cart]), _history(history, place), client=client)
-        scores = self.model.score(served.state, query)
+        scores = _by_popularity_where_unknown(self.model.score(served.state, query), served.state)
         best = top_k(scores, query.cart, None, k)[0]
         return [self._suggestion(served, query, int(i), float(scores[0, i]), explain) for i in best if i >= 0]
 
@@ -201,6 +205,7 @@ class Run:
     def _suggestion(self, served: ClientModel, query: Query, at: int, score: float, explain: bool) -> Recommendation:
         item = self.items[served.items[at]]
         reasons = self.model.explain(served.state, query, at) if explain else []
+        reasons = reasons or ([("popular", None, 1.0)] if explain else [])
         total = sum(amount for _, _, amount in reasons)
         shares = tuple(
             (term, None if cause is None else self.items[served.items[cause]], amount / total)
@@ -265,6 +270,12 @@ def _history(baskets: Sequence[Sequence[str]] | None, place: Mapping[str, int]) 
             item.append(known)
             age.append(at)
     return History(np.array([0, len(item)], np.int64), np.array(item, np.int32), np.array(age, np.int32))
+
+
+def _by_popularity_where_unknown(scores: Scores, state: State) -> Scores:
+    """Scores that are exactly 0 (nothing is known) replaced by a hint of popularity, too small to pass any other."""
+    hint = (1e-12 * state["popularity"]).astype(np.float32)
+    return np.where(scores == 0, hint, scores)
 
 
 def _folded(text: str) -> str:

@@ -30,7 +30,7 @@ from coterie.experiment.compare import (
     compare_silos,
     headline,
 )
-from coterie.experiment.estimate import estimate, memory_of_machine
+from coterie.experiment.estimate import check_size, estimate, memory_of_machine
 from coterie.experiment.fitting import Bench, Notify, choose_mix, public_of, scorer, silent, tune
 from coterie.experiment.outputs import ROUNDS_FILE, write_reports
 from coterie.experiment.prepare import Prepared, prepare, read_inputs
@@ -106,6 +106,7 @@ def train_log(
     prepared = prepare(log, settings, given or {}, candidates)
     work = _Work(settings, plan, prepared, folder, notify)
     bench, report = work.bench(model, with_validation=True)
+    check_size(model, len(bench.fit.catalogue))
     notify("cleaning", {"entries": report.as_dicts()})
     work.announce(model, bench)
     accepted()
@@ -175,7 +176,11 @@ class _Work:
         compare = self.settings.evaluation.compare and self.prepared.split.test is not None
         sizes = [len(bench.items_of(c)) for c in range(len(bench.people))] if bench.silos and compare else []
         trainings = 1 + int(compare) + int(self.prepared.split.valid is not None)
-        need = estimate(model, bench.people, self.plan.ring_bits, sizes, trainings)
+        held = {"test": self.prepared.split.test, "valid": self.prepared.split.valid}
+        cases = {name: 0 if part is None else len(part.cases) for name, part in held.items()}
+        spec = RoundSpec(0, "user_sum", model.parts(len(bench.fit.catalogue)))
+        bound = self.plan.bind(spec, bench.people.block.n_users, len(bench.people))
+        need = estimate(model, bench.people, bound, sizes, trainings, cases)
         sentence = f"{len(bench.people):,} clients, {len(bench.fit.catalogue):,} items: {need.sentence()}"
         self.notify("estimate", {**asdict(need), "sentence": sentence})
         machine = memory_of_machine()

@@ -28,19 +28,20 @@ from coterie.report.reading import (
 )
 
 
-def comparison_table(result: Result) -> Table:
+def comparison_table(result: Result, title: str = "What joining gives") -> Table:
     """One row per scheme, one column per headline metric, the interval below each figure; the best is bold."""
     metrics = headline(result)
-    table = _table("What joining gives", caption=_comparison_caption(result, metrics))
+    table = _table(title, caption=_comparison_caption(result, metrics))
     table.add_column("scheme", no_wrap=True)
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
     best = {
         m: max((v for s in schemes(result) if (v := value(result, s, m)) is not None), default=None) for m in metrics
     }
+    main = "mix" if "mix" in schemes(result) else "federated"
     for scheme in schemes(result):
         cells = [_measured(result, scheme, m, best[m]) for m in metrics]
-        table.add_row(Text(scheme, style="bold cyan" if scheme == "federated" else ""), *cells)
+        table.add_row(Text(scheme, style="bold cyan" if scheme == main else ""), *cells)
     return table
 
 

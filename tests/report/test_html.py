@@ -123,7 +123,7 @@ def test_an_empty_result_makes_a_page(tmp_path):
 
 def test_many_clients_are_cut_and_counted(tmp_path):
     rows = [{"client": f"c{i}", "users": 1} for i in range(MOST_CLIENTS + 5)]
-    render_report({"per_client": rows}, tmp_path / "report.html", {})
+    render_report({"per_client": rows, "comparison": {"sentence": "compared"}}, tmp_path / "report.html", {})
     assert "5 smaller clients are left out." in Page((tmp_path / "report.html").read_text("utf-8")).text
 
 
