@@ -87,7 +87,9 @@ def shown(result: dict[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if result.get("metrics"):
         parts.append(comparison_table(result))
-    if result.get("comparison"):
+    if compared := result.get("comparison"):
+        beyond = f"{compared['surely_helped']} helped, {compared['surely_hurt']} hurt"
+        parts.append(Text(f"Beyond chance (paired test per client, Holm's correction): {beyond}."))
         parts.append(clients_table(result))
     parts += [Text(text) for text in (*(result.get("caveats") or []), result["privacy"]["statement"])]
     if result.get("run"):

@@ -117,7 +117,7 @@ def find_column(columns: Sequence[str], wanted: str, source: str, flag: str) -> 
             f"{source}: {flag} '{wanted}' fits several columns ({', '.join(folded)}); write it as in the file"
         )
     raise DataError(
-        f"{source}: no column '{wanted}' for {flag}{closest(wanted, columns)}; columns: {', '.join(columns)}"
+        f"{source}: no column '{wanted}' for {flag}; columns: {', '.join(columns)}{closest(wanted, columns)}"
     )
 
 

@@ -173,7 +173,8 @@ def _needs_mapping(table: Table, guess: Proposal) -> DataError:
         remedy = f"proposal: {guess.sentence()}; take it with --yes or name {guess.flags()}"
     else:
         remedy = (
-            "name --item-column and --user-column or --basket-column, or --format baskets if every line is a basket"
+            "name --item-column and --user-column or --basket-column, by number (--user-column 1 --item-column 2) if "
+            "the first line is data, or --format baskets if every line is a basket"
         )
     return DataError(
         f"{table.path}: which columns are the user and the item? Columns: {', '.join(table.columns)}; {remedy}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from coterie.evaluation.metrics import Measured, evaluate
-from coterie.evaluation.significance import ClientGain, joining, paired
+from coterie.evaluation.significance import ClientGain, Paired, joining, paired
 from coterie.experiment.cases import CaseTable
 from coterie.experiment.fitting import Bench, scorer
 from coterie.models.base import Model
@@ -71,8 +71,12 @@ def compare_silos(
         found = _measure_schemes(model, available, own, settings)
         for scheme, result in found.items():
             measured.setdefault(scheme, []).append(result)
-        rows.append(_client_row(bench, client, available, own, found))
-        gains.append(_gain(name, found, metric, bench.seed))
+        gain = _paired_gain(found, metric, settings, bench.seed)
+        rows.append(_client_row(bench, client, available, own, found) | {
+            "intervals": {scheme: _interval(result, metric, settings, bench.seed) for scheme, result in found.items()},
+            "gain": None if gain is None else {"metric": metric, **asdict(gain)},
+        })  # fmt: skip
+        gains.append(_gain(name, found, metric, gain))
         bench.notify("step", {"text": "evaluating clients", "done": len(rows), "total": len(bench.people)})
     n_items = len(bench.fit.catalogue)
     together = {scheme: Measured.merge(parts, n_items) for scheme, parts in measured.items()}
@@ -186,14 +190,27 @@ def _device_row(bench: Bench, name: str, at: int, by_client: Mapping[str, Mappin
     }
 
 
-def _gain(name: str, found: Mapping[str, Measured], metric: str, seed: int) -> ClientGain:
-    """What joining means to a client: what it would serve (the mix where there is one) against training alone."""
-    served = found.get("mix", found["federated"])
+def _interval(
+    measured: Measured, metric: str, settings: EvaluationSettings, seed: int
+) -> dict[str, list[float | None]]:
+    """Confidence interval of the headline metric; null bounds where a client has fewer than two users with cases."""
+    estimate = measured.summary(settings.confidence, settings.resamples, seed, [metric])[metric]
+    return {metric: [estimate.low, estimate.high]}
+
+
+def _paired_gain(found: Mapping[str, Measured], metric: str, settings: EvaluationSettings, seed: int) -> Paired | None:
+    """What a client would serve (the mix where there is one) against training alone, on the same cases."""
     if "alone" not in found:
+        return None
+    served = found.get("mix", found["federated"])
+    return paired(found["alone"], served, metric, confidence=settings.confidence, seed=seed)
+
+
+def _gain(name: str, found: Mapping[str, Measured], metric: str, gain: Paired | None) -> ClientGain:
+    if gain is None:
         return ClientGain(name, None, None)
-    test = paired(found["alone"], served, metric, seed=seed)
-    alone, together = (float(one.metric(metric).mean()) for one in (found["alone"], served))
-    return ClientGain(name, alone, together, test.p_value, served.cases)
+    alone = float(found["alone"].metric(metric).mean())
+    return ClientGain(name, alone, alone + gain.difference, gain.p_value, found["alone"].cases)
 
 
 def _joining(comparison: Comparison, settings: EvaluationSettings, seed: int) -> dict[str, Any] | None:

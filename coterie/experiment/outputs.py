@@ -50,4 +50,5 @@ def round_records(folder: Path) -> list[dict[str, Any]]:
 
 def _gain(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
     values = {scheme: row[scheme][metric] for scheme in ("alone", "federated", "mix") if row.get(scheme)}
-    return {"client": row["client"], **values}
+    gain = row.get("gain") or {}
+    return {"client": row["client"], **values, "low": gain.get("low"), "high": gain.get("high")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from pathlib import Path
 
 import polars as pl
@@ -333,10 +332,8 @@ def test_windows_that_cannot_be(since: str, until: str | None) -> None:
         cleaned(log(user=["1"], item=["a"], time=[DAY]), since=since, until=until)
 
 
-def test_a_real_shop() -> None:
-    folder = Path(os.environ.get("COTERIE_DATA", "")) / "online-retail"
-    if not folder.is_dir():
-        pytest.skip("COTERIE_DATA does not name the folder of real data sets")
+def test_a_real_shop(real_data: Path) -> None:
+    folder = real_data / "online-retail"
     dirty = read_log(folder / "2010-2011.parquet", DataSettings(), accept_proposal=True)
     new, report = cleaned(dirty)
     assert report["guest ids"]["changed"] == 133_358

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
-import os
 from pathlib import Path
 
 import polars as pl
@@ -322,10 +321,8 @@ def test_candidates_from_a_table_and_from_the_benchmark_form(tmp_path: Path) -> 
 # --- real files ------------------------------------------------------------------------------------------------------
 
 
-def test_real_files_need_no_mapping_or_little() -> None:
-    folder = Path(os.environ.get("COTERIE_DATA", ""))
-    if not (folder / "online-retail").is_dir():
-        pytest.skip("COTERIE_DATA does not name the folder of real data sets")
+def test_real_files_need_no_mapping_or_little(real_data: Path) -> None:
+    folder = real_data
     retail = read_log(folder / "online-retail/2010-2011.parquet", DataSettings(), accept_proposal=True)
     assert len(retail) == 531_282
     assert {"time", "value", "basket"} <= set(retail.frame.columns)
