@@ -220,6 +220,8 @@ class _Work:
                 return None, {}
             everything = ClientStates(bench.items_of(0), state, centralised=pooled)
             return compare_devices(choices.model, bench, cases, everything, evaluation), {}
+        if cases is None and not evaluation.compare:
+            return None, {}
         kept = self._kept(bench)
         states = self._client_states(choices, bench, state, pooled, kept)
         if cases is not None:

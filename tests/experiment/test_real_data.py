@@ -47,7 +47,7 @@ def test_no_silo_loses_by_joining(real_data: Path, name: str, macro: float) -> N
 
 
 def test_ease_on_the_ncf_benchmark(real_data: Path) -> None:
-    split = np.load(real_data / "ml-1m" / "ncf_loo_split.npz")
+    split = dict(np.load(real_data / "ml-1m" / "ncf_loo_split.npz"))
     users = np.repeat(np.arange(len(split["test"])), np.diff(split["indptr"]))
     frame = pl.DataFrame({"user": users.astype(str), "item": split["indices"].astype(str)})
     devices = coterie.InteractionLog(frame)
