@@ -57,7 +57,7 @@ def recommend(
     past = None if history is None or user is None else past_baskets(opened, history, user)
     found = opened.recommend(known, k, history=past, client=client, explain=explain)
     fallback = None if known or past else "popularity"
-    _tell(out, opened, unknown, fallback)
+    _tell(out, opened, unknown, fallback, client)
     content = {"run": run, "basket": known, "unknown": unknown, "fallback": fallback, "client": client}
     rows = as_rows(found)
     out.result(content | {"recommendations": rows}, table(opened, rows, known))
@@ -123,9 +123,12 @@ def table(run: Run, rows: Sequence[dict[str, Any]], basket: Sequence[str]) -> An
     return Group(*([Text(f"basket: {titles}")] if titles else []), recommendation_table(shown))
 
 
-def _tell(out: Output, run: Run, unknown: Sequence[str], fallback: str | None) -> None:
+def _tell(out: Output, run: Run, unknown: Sequence[str], fallback: str | None, client: str | None) -> None:
     for word in unknown:
-        out.warn(f"'{word}' is not in the catalogue and is left out{_nearest_item(run, word)}")
+        if client is not None and run.resolve([word])[0]:
+            out.warn(f"'{word}' is not in the catalogue of client '{client}' and is left out")
+        else:
+            out.warn(f"'{word}' is not in the catalogue and is left out{_nearest_item(run, word)}")
     if fallback is not None:
         out.note("nothing is known of the basket: these are the most popular items")
 

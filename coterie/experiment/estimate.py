@@ -18,6 +18,7 @@ from coterie.types import Population, State
 ADDS_PER_SECOND = 4e8
 FLOPS_PER_SECOND = 2.5e10
 SCORES_PER_SECOND = 1.5e8
+PROCESS_BYTES = 250_000_000  # the interpreter, its libraries and compiled kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def estimate(
     n, entries = people.block.n_items, sum(part.size for part in bound.spec.parts)
     passes = {"valid": 6 if own_sizes else 1, "test": 6 if own_sizes else 4}
     answered = n * sum(cases.get(part, 0) * times for part, times in passes.items())
-    seconds, memory = 1.0 + answered / SCORES_PER_SECOND, 8 * entries + 40 * len(people.block.item)
+    seconds, memory = 1.0 + answered / SCORES_PER_SECOND, PROCESS_BYTES + 8 * entries + 40 * len(people.block.item)
     if isinstance(model, GramModel):
         sizes = np.diff(people.block.basket_ptr).astype(np.float64)
         adds = float((sizes * (sizes + 1) / 2).sum())

@@ -8,17 +8,16 @@ Sarwar et al., "Item-based Collaborative Filtering Recommendation Algorithms", W
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from coterie.models.base import Terms
-from coterie.models.gram import GramModel
+from coterie.models.gram import BinaryGramModel
 from coterie.types import Floats
 
 
-class Cosine(GramModel):
+class Cosine(BinaryGramModel):
     """Item-to-item cosine similarity."""
 
     name: ClassVar[str] = "cosine"
@@ -26,20 +25,6 @@ class Cosine(GramModel):
 
     shrinkage: float = Field(0.0, ge=0, description="Added to the denominator: distrusts pairs seen only a few times.")
     neighbours: int = Field(0, ge=0, description="Keep only each item's most similar items; 0 keeps all.")
-    row: Literal["basket", "user"] = Field(
-        "basket", description="What one row of the matrix is; without baskets, users."
-    )
-
-    @property
-    def row_unit(self) -> Literal["basket", "user"]:
-        return self.row
-
-    @property
-    def row_exponent(self) -> float:
-        return 0.0
-
-    def terms(self) -> Terms:
-        return Terms()
 
     def solve(self, gram: Floats, counts: Floats, rows: float) -> Floats:
         root = np.sqrt(np.diagonal(gram))

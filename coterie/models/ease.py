@@ -10,37 +10,22 @@ G is a sum over users, so the federated model equals the centralised one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from coterie.models.base import Terms
-from coterie.models.gram import GramModel, symmetric_inverse
+from coterie.models.gram import BinaryGramModel, symmetric_inverse
 from coterie.types import Floats
 
 
-class Ease(GramModel):
+class Ease(BinaryGramModel):
     """EASE (Steck 2019)."""
 
     name: ClassVar[str] = "ease"
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"regularisation": (100.0, 300.0, 800.0, 2000.0)}
 
     regularisation: float = Field(800.0, gt=0, description="Ridge: larger is smoother (lambda in the formula).")
-    row: Literal["basket", "user"] = Field(
-        "basket", description="What one row of the matrix is; without baskets, users."
-    )
-
-    @property
-    def row_unit(self) -> Literal["basket", "user"]:
-        return self.row
-
-    @property
-    def row_exponent(self) -> float:
-        return 0.0
-
-    def terms(self) -> Terms:
-        return Terms()
 
     def solve(self, gram: Floats, counts: Floats, rows: float) -> Floats:
         np.fill_diagonal(gram, np.diagonal(gram) + self.regularisation)

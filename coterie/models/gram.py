@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
+from pydantic import Field
 from scipy.linalg import lapack
 
 from coterie.errors import ModelError
-from coterie.models.base import LINF, ROWS, Model, clip_factors, narrow_items, similarity_matrix
+from coterie.models.base import LINF, ROWS, Model, Terms, clip_factors, narrow_items, similarity_matrix
 from coterie.models.kernels.gram import (
     add_gram,
     dense,
@@ -135,6 +136,25 @@ class GramModel(Model):
         norms = gram_norms(row_ptr, rows, weight, part.shape[0]) if clipped else np.zeros(users)
         factor = clip_factors(norms, largest, part)
         return np.floor(part.scale * factor[owner] * weight).astype(np.int64)
+
+
+class BinaryGramModel(GramModel):
+    """A model of the plain Gram X^T X of binary rows, which scores by item-to-item weights alone."""
+
+    row: Literal["basket", "user"] = Field(
+        "basket", description="What one row of the matrix is; without baskets, users."
+    )
+
+    @property
+    def row_unit(self) -> Literal["basket", "user"]:
+        return self.row
+
+    @property
+    def row_exponent(self) -> float:
+        return 0.0
+
+    def terms(self) -> Terms:
+        return Terms()
 
 
 def _upper_triangle(left: sp.csr_matrix, right: sp.csr_matrix, block: int = 512) -> Floats:

@@ -32,7 +32,7 @@ def test_hyper_parameters_are_taken_and_tune_is_not_one() -> None:
             "model 'ease' has no parameter 'regularization'; did you mean 'regularisation'?",
         ),
         ({"name": "ease", "shrinkage": 3}, "model 'ease' has no parameter 'shrinkage'; it belongs to cosine"),
-        ({"name": "ease", "zzz": 3}, "model 'ease' has no parameter 'zzz'; parameters: regularisation, row"),
+        ({"name": "ease", "zzz": 3}, "model 'ease' has no parameter 'zzz'; parameters: row, regularisation"),
         ({"name": "popularity", "zzz": 3}, "parameters: none"),
         ({"name": "ease", "regularisation": 0}, "model 'ease': regularisation: input should be greater than 0, got 0"),
         ({"name": "ease", "regularisation": float("inf")}, "regularisation: input should be a finite number, got inf"),
