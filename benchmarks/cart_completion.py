@@ -22,9 +22,8 @@ def whole_catalogue(folder: Path, name: str) -> None:
     """Rank over the whole catalogue, with default and with chosen hyper-parameters."""
     train, valid = (coterie.read_log(folder / f"{name}_{part}.parquet", **COLUMNS) for part in ("train", "valid"))
     cases = pl.read_parquet(folder / f"{name}_cases_test.parquet")
-    cases = cases.with_columns(pl.col("user", "basket").cast(pl.String), targets=pl.concat_list("target"))
     for tune in (False, True):
-        run = coterie.train(train, model="cart", valid=valid, test=cases.drop("target"), tune=tune)
+        run = coterie.train(train, model="cart", valid=valid, test=cases, tune=tune)
         print(f"{name}, {'chosen on validation' if tune else 'defaults'}: {run.model!r}")
         for scheme, label in (
             ("popularity", "popularity"),

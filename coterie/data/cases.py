@@ -76,9 +76,12 @@ def new_user_cases(held: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame
 def given_cases(cases: pl.DataFrame, train: pl.DataFrame, part: str) -> pl.DataFrame:
     """Questions as a person wrote them, with repeated items of a cart or target list counted once.
 
+    A single held-out item may be given as ``target``; ids may be whole numbers.
+
     Raises:
         DataError: a column is missing or of another type, a case asks for nothing, or a case's basket trains the model.
     """
+    cases = with_text_ids(cases)
     for name in ("cart", "targets"):
         if cases.schema.get(name) != _TEXTS:
             raise DataError(f"{part} cases: column '{name}' must hold lists of item ids, is {cases.schema.get(name)}")
@@ -90,6 +93,19 @@ def given_cases(cases: pl.DataFrame, train: pl.DataFrame, part: str) -> pl.DataF
     )
     _refuse_known_baskets(cases, train, part)
     return _finished(cases)
+
+
+def with_text_ids(cases: pl.DataFrame) -> pl.DataFrame:
+    """The cases with ids as text, where they are whole numbers, and a single ``target`` as the list ``targets``."""
+    if "target" in cases.columns and "targets" not in cases.columns:
+        cases = cases.rename({"target": "targets"})
+        if not isinstance(cases.schema["targets"], pl.List):
+            cases = cases.with_columns(pl.concat_list("targets"))
+    numbers = [name for name in _KEYS if name in cases.columns and cases.schema[name].is_integer()]
+    lists = [
+        name for name in ("cart", "targets") if isinstance(kind := cases.schema.get(name), pl.List) and kind != _TEXTS
+    ]
+    return cases.with_columns(pl.col(numbers).cast(pl.String), pl.col(lists).cast(_TEXTS))
 
 
 def with_candidates(cases: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:

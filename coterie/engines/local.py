@@ -46,13 +46,16 @@ class LocalEngine:
 
     def collect(self, summand: Summand, bound: BoundRound, state: State) -> Total:
         """See `coterie.federation.loop.RoundEngine.collect`."""
+        out, done, before = Accumulator(bound.spec), 0, numba.get_num_threads()
         numba.set_num_threads(self.threads)
-        out, done = Accumulator(bound.spec), 0
-        for users in self._blocks():
-            summand.contribute(bound.spec, state, users, None, out)
-            done += users.n_users
-            if self.progress is not None:
-                self.progress(done)
+        try:
+            for users in self._blocks():
+                summand.contribute(bound.spec, state, users, None, out)
+                done += users.n_users
+                if self.progress is not None:
+                    self.progress(done)
+        finally:
+            numba.set_num_threads(before)
         return Total(
             spec=bound.spec,
             integers={name: decode(values, bound.ring_bits) for name, values in out.parts.items()},

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from coterie.data.blocks import derive_baskets
+from coterie.data.cases import with_text_ids
 from coterie.data.cleaning import CleaningReport, Step, clean, require_rows, rewrite_items, steps_for
 from coterie.data.clients import assign_clients
 from coterie.data.log import InteractionLog
@@ -114,7 +115,10 @@ def _clean_given(part: Given, steps: Sequence[Step], settings: Settings) -> Give
 
 def clean_cases(cases: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:
     """Ready-made cases with ids as the cleaned log writes them, and guests as guests; nothing is dropped."""
-    named = [column for column in ("cart", "targets") if column in cases.columns]
+    cases = with_text_ids(cases)
+    named = [column for column in ("cart", "targets") if cases.schema.get(column) == pl.List(pl.String)]
+    if not named:
+        return cases
     before = pl.concat([cases[column].explode() for column in named]).unique().drop_nulls()
     after = rewrite_items(before, steps)
     rewritten = {old: new for old, new in zip(before.to_list(), after.to_list(), strict=True) if old != new}

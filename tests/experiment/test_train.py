@@ -262,3 +262,14 @@ def test_a_replaced_plan_is_checked(log: coterie.InteractionLog) -> None:
     plan = replace(coterie.Plan(), ring_bits=32)
     with pytest.raises(CoterieError, match="32-bit"):
         coterie.train(log, model="cart", plan=plan)
+
+
+def test_cases_may_hold_one_target_and_whole_numbers() -> None:
+    frame = pl.DataFrame(
+        {"user": [1, 1, 2, 2, 3, 3, 4, 4], "item": [10, 20, 10, 20, 10, 30, 20, 30], "basket": [1, 1, 2, 2, 3, 3, 4, 4]}
+    )
+    log = coterie.InteractionLog(frame.cast(pl.String))
+    cases = pl.DataFrame({"user": [7, 8], "cart": [[10], [20]], "target": [20, 10]})
+    run = coterie.train(log, model="cart", test=cases)
+    assert run.result["cases"]["evaluated"] == 2
+    assert run.metrics["federated"]["hit_rate@5"] == 1.0
