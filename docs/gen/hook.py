@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import reference  # beside this file: mkdocs looks there while it loads a hook
@@ -14,16 +16,23 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages, then the navigation over all of them."""
     for path, content in reference.pages().items():
         files.append(File.generated(config, path, content=content))
-    config.nav = _navigation([file.src_uri for file in files.documentation_pages()])
+    start = (Path(config["docs_dir"]) / "index.md").read_text("utf-8")
+    config.nav = _navigation([file.src_uri for file in files.documentation_pages()], start)
     return files
 
 
-def _navigation(pages: list[str]) -> list[Any]:
-    """The start page, then one section per folder: its index first, the others by file name."""
+def _navigation(pages: list[str], start: str) -> list[Any]:
+    """The start page, then one section per folder: its index first, then in the order in which the start page links.
+
+    Pages that it does not link to come last, by file name.
+    """
+    linked = re.findall(r"\]\(([^)#]+\.md)", start)
+    place = {page: at for at, page in reversed(list(enumerate(linked)))}
     navigation: list[Any] = [page for page in pages if page == "index.md"]
     for folder, title in SECTIONS.items():
         inside = sorted(
-            (p for p in pages if p.startswith(f"{folder}/")), key=lambda p: (not p.endswith("/index.md"), p)
+            (page for page in pages if page.startswith(f"{folder}/")),
+            key=lambda page: (not page.endswith("/index.md"), place.get(page, len(place)), page),
         )
         if inside:
             navigation.append({title: inside})
