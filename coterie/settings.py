@@ -146,7 +146,9 @@ class PlanSettings(Section):
     aggregation: Literal["plain"] = Field("plain", description="plain: the server sees each client's sum.")
     noise: Literal["none"] = Field("none", description="none: no differential privacy.")
     epsilon: Literal["none"] = Field("none", description="none: no differential privacy is claimed.")
-    clip_norm: float | None = Field(None, gt=0, description="Bound on the L2 norm of one user's contribution per part.")
+    clip_norm: float | None = Field(
+        None, ge=1e-6, description="Bound on the L2 norm of one user's part, for each part."
+    )
     ring_bits: Literal[32, 64] = Field(64, description="Width of the integers that travel.")
     min_clients: int = Field(1, ge=1, description="Fewest clients in a sum.")
 
@@ -161,7 +163,7 @@ class EvaluationSettings(Section):
         description="Rank each client's own catalogue, or all items; auto: own for clients that are organisations.",
     )
     history: bool = Field(True, description="Let a known user's past baskets enter at scoring time.")
-    resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the confidence intervals.")
+    resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples of the confidence intervals.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
 
     @field_validator("at")
@@ -179,7 +181,7 @@ class RunSettings(Section):
     output: str | None = Field(None, description="Run folder; by default runs/<date>-<model>.")
     threads: int = Field(0, ge=0, description="Threads of the kernels; 0 takes all cores. Results do not depend on it.")
     block: int = Field(
-        2_000_000, ge=1, description="Interactions per block; bounds the memory. Results do not depend on it."
+        2_000_000, ge=1, le=2**40, description="Interactions per block; bounds the memory. Results do not depend on it."
     )
 
 

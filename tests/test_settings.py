@@ -48,7 +48,7 @@ def test_nothing_given_means_the_defaults() -> None:
         ({"clients": {"skew": float("inf")}}, "clients.skew: input should be a finite number, got inf"),
         ({"clean": {"min_value": float("nan")}}, "clean.min_value: input should be a finite number, got nan"),
         ({"plan": {"epsilon": 4.0}}, "plan.epsilon: input should be 'none', got 4.0"),
-        ({"plan": {"clip_norm": 0}}, "plan.clip_norm: input should be greater than 0, got 0"),
+        ({"plan": {"clip_norm": 0}}, "plan.clip_norm: input should be greater than or equal to 0.000001, got 0"),
         ({"plan": {"ring_bits": 16}}, "plan.ring_bits: input should be 32 or 64, got 16"),
         ({"evaluation": {"at": []}}, "f.toml: at must name cut-offs of at least 1, got []"),
         ({"evaluation": {"at": [10, 0]}}, "f.toml: at must name cut-offs of at least 1, got [10, 0]"),

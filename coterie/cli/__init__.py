@@ -58,4 +58,6 @@ data.app.command("market", cls=PlainCommand, short_help="Write the log of a synt
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code: 0 done, 1 the environment failed, 2 wrong usage or input."""
     asked = list(sys.argv[1:] if arguments is None else arguments)
+    if hasattr(sys.stdout, "reconfigure"):  # an id that the terminal cannot show is no reason to stop
+        sys.stdout.reconfigure(errors="replace")
     sys.exit(guarded(lambda: app(args=asked, prog_name="coterie", standalone_mode=False), as_json="--json" in asked))

@@ -61,10 +61,13 @@ def clean(
     from coterie.report.tables import cleaning_table
 
     check_target(output, force)
+    if any(Path(one).exists() and output.exists() and output.samefile(one) for one in logs):
+        raise ConfigError(f"--output {output}: is the log itself; write the cleaned rows to another file")
     out = Output(json)
     settings = with_columns(settings_of(config, ctx.obj, logs), accept=yes, out=out)
-    log = derive_baskets(read_log([Path(one) for one in logs], settings.data), settings.data.basket_from)
+    log = read_log([Path(one) for one in logs], settings.data)
     cleaned, report = run_steps(log, steps_for(settings.clean, log))
+    cleaned = derive_baskets(cleaned, settings.data.basket_from)
     write_table(as_table(cleaned), output)
     entries = report.as_dicts()
     content = {"output": output, "rows_read": len(log), "rows_written": len(cleaned), "cleaning": entries}

@@ -111,8 +111,12 @@ def plain(value: Any) -> Any:
 
 def _report(failure: Failure, as_json: bool) -> None:
     if as_json:
-        print_json({"error": {"type": failure.kind, "message": failure.message}, "exit_code": failure.exit_code})
-        return
+        try:
+            print_json({"error": {"type": failure.kind, "message": failure.message}, "exit_code": failure.exit_code})
+        except OSError:  # stdout itself is what failed: the sentence goes to stderr, and nothing is flushed at exit
+            sys.stdout = None
+        else:
+            return
     prefix = typer.style("error:", fg="red", bold=True) if sys.stderr.isatty() else "error:"
     typer.echo(f"{prefix} {failure.message}", err=True)
 
@@ -125,8 +129,7 @@ def _failure(error: BaseException) -> Failure:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Failure("Interrupted", "interrupted", INTERRUPTED)
     if isinstance(error, MemoryError):
-        remedy = "lower --block, or keep fewer items with --max-items"
-        return Failure("MemoryError", f"not enough memory for this training; {remedy}", 1)
+        return Failure("MemoryError", "not enough memory; ask for less, or keep fewer items with --max-items", 1)
     if isinstance(error, OSError):
         return Failure("OSError", _system_sentence(error), 1)
     told = str(error).strip().split("\n")[0]

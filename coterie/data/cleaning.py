@@ -120,12 +120,23 @@ def clean(log: InteractionLog, steps: Sequence[Step]) -> tuple[InteractionLog, C
     for step in steps:
         before, texts_before = frame, texts
         if "rows" in step.tables:
-            frame = step.apply(frame)
+            frame = _applied(step, frame, log.source)
         if "texts" in step.tables:
             texts = step.apply(texts)
         entries.append(_entry(step, before, frame, (texts_before, texts)))
     texts = texts.unique("item", keep="first", maintain_order=True) if "item" in texts.columns else texts
     return replace(log, frame=frame.drop(_ROW), texts=texts), CleaningReport(tuple(entries))
+
+
+def _applied(step: Step, frame: pl.DataFrame, source: str) -> pl.DataFrame:
+    try:
+        return step.apply(frame)
+    except pl.exceptions.ColumnNotFoundError as error:
+        lacking = str(error).split("\n")[0]
+        raise DataError(
+            f"{source}: the step '{step.name}', which the training log asks for, needs a column that this log lacks "
+            f"({lacking}); add it, or switch the step off in [clean]"
+        ) from None
 
 
 def require_rows(log: InteractionLog, report: CleaningReport) -> None:

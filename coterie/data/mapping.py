@@ -57,7 +57,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-_LITERAL = {"time": ("timestamp",), "value": ("rating", "quantity")}
+_LITERAL = {
+    "time": ("timestamp", "date", "datetime"),
+    "value": ("rating", "quantity", "qty"),
+    "basket": ("order", "order_id", "invoice"),
+    "client": ("shop", "store", "site"),
+    "title": ("name", "description"),
+}
 
 _SHOPIFY_ORDER = "name"
 """A Shopify order export calls the order ``Name``; its lines start with ``Lineitem``."""
@@ -145,7 +151,7 @@ def adopt(settings: DataSettings, proposal: Proposal) -> DataSettings:
 def literal(columns: Sequence[str]) -> Mapping[str, str]:
     """The mapping of a file that names its columns as the roles (``item`` with ``user`` or ``basket``), else empty.
 
-    ``timestamp`` is a time, ``rating`` and ``quantity`` are values.
+    Common other words for the further roles are taken as well (``date``, ``quantity``, ``order``, ``shop``, ...).
     """
     found = {column.strip().casefold(): column for column in columns}
     names = {role: (role, *_LITERAL.get(role, ())) for role in ROLES}

@@ -274,6 +274,7 @@ def _given(
     parts = _part_column(log)
     train = parts.get("train", log.with_frame(log.frame.clear().drop("part"))) if log.has("part") else log
     held: dict[str, HeldOut | None] = {"valid": None, "test": None}
+    known = train  # what the final model is fitted on: the test must be apart from validation rows as well
     for name, brought in (("valid", valid), ("test", test)):
         if brought is not None and name in parts:
             raise DataError(
@@ -281,10 +282,11 @@ def _given(
             )
         rows = parts.get(name) if brought is None else _without_part(brought.log)
         if rows is not None:
-            _refuse_overlap(train, rows, name)
+            _refuse_overlap(known, rows, name)
+            known = known.with_frame(pl.concat([known.frame, rows.frame], how="diagonal"))
             held[name] = HeldOut(rows, _cases_of_rows(clean(rows), settings, seed, name))
         elif brought is not None and brought.cases is not None:
-            held[name] = HeldOut(train.with_frame(train.frame.clear()), given_cases(brought.cases, train.frame, name))
+            held[name] = HeldOut(train.with_frame(train.frame.clear()), given_cases(brought.cases, known.frame, name))
     if held["test"] is None:
         raise DataError(f"{log.source}: split = 'given' needs a test part; name a file with --test or a --part-column")
     return train, held["valid"], held["test"]

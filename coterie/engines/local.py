@@ -8,6 +8,7 @@ device.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numba
 
@@ -31,8 +32,7 @@ class LocalEngine:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.population = population
-        cores = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set when numba starts
-        self.threads = min(threads or cores, cores)
+        self.threads = _at_most_all(threads)
         self.block = block
         self.progress = progress
 
@@ -46,16 +46,13 @@ class LocalEngine:
 
     def collect(self, summand: Summand, bound: BoundRound, state: State) -> Total:
         """See `coterie.federation.loop.RoundEngine.collect`."""
-        out, done, before = Accumulator(bound.spec), 0, numba.get_num_threads()
-        numba.set_num_threads(self.threads)
-        try:
+        out, done = Accumulator(bound.spec), 0
+        with kernel_threads(self.threads):
             for users in self._blocks():
                 summand.contribute(bound.spec, state, users, None, out)
                 done += users.n_users
                 if self.progress is not None:
                     self.progress(done)
-        finally:
-            numba.set_num_threads(before)
         return Total(
             spec=bound.spec,
             integers={name: decode(values, bound.ring_bits) for name, values in out.parts.items()},
@@ -70,3 +67,19 @@ class LocalEngine:
             return
         for c in range(len(self.population)):
             yield from self.population.client(c).blocks(self.block)
+
+
+@contextmanager
+def kernel_threads(threads: int) -> Iterator[None]:
+    """Run kernels on `threads` cores (0, or more than there are: all), and leave the process as it was."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(_at_most_all(threads))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def _at_most_all(threads: int) -> int:
+    cores = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set when numba starts
+    return min(threads or cores, cores)

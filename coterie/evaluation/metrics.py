@@ -175,7 +175,7 @@ def evaluate(
         part = _block(cases, start, min(start + block, len(cases)))
         scores = _scores(score, part.query, n_items)
         ranks.append(target_ranks(scores, part.target, part.seen, part.candidates))
-        best = top_k(scores, part.seen, part.candidates, cutoffs[-1])
+        best = top_k(scores, part.seen, part.candidates, min(cutoffs[-1], n_items))
         for k in cutoffs:
             shown = best[:, :k]
             recommended[k] += np.bincount(shown[shown >= 0], minlength=n_items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +63,11 @@ class CaseTable:
         """The answerable cases of one client, ranked over `items` alone (None: the whole catalogue)."""
         return self._answerable(np.flatnonzero((self.client == name).to_numpy()).astype(np.int64), items)
 
+    def of_others(self, names: Sequence[str]) -> Cases:
+        """The answerable cases of all clients but these, over the whole catalogue."""
+        others = ~self.client.is_in(pl.Series(names, dtype=pl.String).implode()).to_numpy()
+        return self._answerable(np.flatnonzero(others).astype(np.int64), None)
+
     def answerable_clients(self) -> pl.Series:
         """The client of each case in `all`."""
         return self.client.filter(pl.Series(np.diff(self.cases.target.ptr) > 0))
@@ -96,6 +102,11 @@ def tabulate(frame: pl.DataFrame, catalogue: Catalogue, known: FitData | None, c
     candidates = None
     if frame["candidates"].is_not_null().any():
         candidates = positions(frame["candidates"], catalogue)
+        if nothing := int((np.diff(candidates.ptr) == 0).sum()):
+            raise DataError(
+                f"{nothing} of {len(frame)} cases have no candidate that is in the catalogue; list items as the log "
+                "names them"
+            )
     cases = Cases(
         query=Query(cart, history),
         target=positions(frame["targets"], catalogue),

@@ -42,6 +42,7 @@ class Comparison:
     gains: list[ClientGain]
     macro: Mapping[str, Mapping[str, float]]
     skipped: list[str]
+    unreachable: int
     left_out: int = 0
 
 
@@ -81,7 +82,9 @@ def compare_silos(
     n_items = len(bench.fit.catalogue)
     together = {scheme: Measured.merge(parts, n_items) for scheme, parts in measured.items()}
     macro = {scheme: _macro([part.means() for part in parts]) for scheme, parts in measured.items()}
-    return Comparison(together, rows, gains, macro, skipped)
+    strangers = sorted(set(cases.client.unique()) - set(bench.people.names))
+    reached = sum(row["targets"] for row in rows)
+    return Comparison(together, rows, gains, macro, [*skipped, *strangers], int(cases.asked.sum()) - reached)
 
 
 def compare_devices(
@@ -102,7 +105,7 @@ def compare_devices(
         for scheme, found in by_client.items()
         if len(names)
     }
-    return Comparison(together, rows, [], macro, [], max(0, len(names) - MOST_LISTED))
+    return Comparison(together, rows, [], macro, [], own.unreachable, max(0, len(names) - MOST_LISTED))
 
 
 def summarise(comparison: Comparison, settings: EvaluationSettings, seed: int, silos: bool) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def summarise(comparison: Comparison, settings: EvaluationSettings, seed: int, s
         "cases": {
             "evaluated": any_measured.cases if any_measured else 0,
             "groups": any_measured.groups if any_measured else 0,
-            "unreachable": any_measured.unreachable if any_measured else 0,
+            "unreachable": comparison.unreachable,
         },
         "comparison": _joining(comparison, settings, seed) if silos else None,
         "per_client": comparison.per_client,
@@ -173,6 +176,7 @@ def _client_row(
         "interactions": len(users.item),
         "items": len(states.items),
         "cases": len(cases),
+        "targets": len(cases.target.item),
         "unreachable": cases.unreachable,
         **{scheme: measured.means() for scheme, measured in found.items()},
     }

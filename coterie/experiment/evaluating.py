@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from coterie.data.blocks import EVERYONE, population
+from coterie.data.blocks import EVERYONE, derive_baskets, population
 from coterie.data.cases import cart_cases, given_cases, new_user_cases, with_candidates
 from coterie.data.cleaning import Step, clean, steps_for
 from coterie.data.log import InteractionLog
@@ -22,13 +22,15 @@ from coterie.experiment.cases import CaseTable, FitData, tabulate
 from coterie.experiment.fitting import scorer
 from coterie.experiment.prepare import clean_cases
 from coterie.experiment.request import CONFIG_FILE, INPUTS_FILE, read_json
-from coterie.experiment.run import Run, load
+from coterie.experiment.run import ClientModel, Run, load
 from coterie.experiment.tidy import finite
 from coterie.files import sha256_of
 from coterie.models.popularity import Popularity
 from coterie.rng import stream
 from coterie.settings import Settings, build, read_toml
 from coterie.types import Cases, State
+
+SCHEMES = ("federated", "popularity", "mix")
 
 
 def evaluate_run(
@@ -85,24 +87,25 @@ def evaluate(
     if "client" in frame.columns:
         clients = frame["client"].fill_null(EVERYONE)
     table = tabulate(frame, run.catalogue, _known(run, history, clients), clients)
-    cases = table.all()
-    if not len(cases):
+    if not len(table.all()):
         raise DataError("no held-out item is in the catalogue of this run; was it trained on the same kind of ids?")
-    at = settings.evaluation.at
-    measured = {
-        "federated": _measured(run, run.state, cases, settings),
-        "popularity": measure(scorer(Popularity(), _floor(run.state)), cases, at, len(run.items)),
-    }
-    own = _own_models(run, table, settings)
-    if own:
-        measured["mix"] = Measured.merge(list(own.values()), len(run.items))
+    by_client = {name: _schemes(run, model, own, settings) for name, model, own in _asked(run, table)}
+    schemes = SCHEMES if set(by_client) - {None} else SCHEMES[:2]
+    measured = {s: Measured.merge([found[s] for found in by_client.values()], len(run.items)) for s in schemes}
     return finite({
         "model": run.model.name,
         "scope": "simulation",
-        "cases": {"evaluated": len(cases), "unreachable": cases.unreachable},
+        "cases": {
+            "evaluated": measured["federated"].cases,
+            "unreachable": int(table.asked.sum()) - sum(len(own.target.item) for _, _, own in _asked(run, table)),
+        },
         "metrics": {scheme: one.means() for scheme, one in measured.items()},
         "intervals": {scheme: _intervals(one, settings) for scheme, one in measured.items()},
-        "per_client": [{"client": name, "cases": one.cases, "mix": one.means()} for name, one in own.items()],
+        "per_client": [
+            {"client": name, "cases": found["mix"].cases, **{scheme: found[scheme].means() for scheme in schemes}}
+            for name, found in by_client.items()
+            if name is not None
+        ],
     })  # fmt: skip
 
 
@@ -131,15 +134,27 @@ def _known(run: Run, history: InteractionLog | None, clients: pl.Series) -> FitD
     return FitData(history, run.catalogue, people, index)
 
 
-def _own_models(run: Run, table: CaseTable, settings: Settings) -> dict[str, Measured]:
-    """What clients with a model of their own would serve, each on its own catalogue."""
-    found = {}
-    for name in sorted(set(table.client) & set(run.clients)):
-        served = run.clients[name]
-        cases = table.of_client(name, served.items)
+def _asked(run: Run, table: CaseTable) -> Iterator[tuple[str | None, ClientModel | None, Cases]]:
+    """Cases by who is asked: a client with a model of its own, on its own catalogue; None for all others together."""
+    own = sorted(set(table.client) & set(run.clients))
+    for name in own:
+        model = run.clients[name]
+        cases = table.of_client(name, model.items)
         if len(cases):
-            found[name] = replace(_measured(run, served.state, cases, settings), items=served.items)
-    return found
+            yield name, model, cases
+    others = table.of_others(own)
+    if len(others):
+        yield None, None, others
+
+
+def _schemes(run: Run, model: ClientModel | None, cases: Cases, settings: Settings) -> dict[str, Measured]:
+    """Federated, popularity and what is served (``mix``; where there is none the federated), on the same cases."""
+    items = None if model is None else model.items
+    state = run.state if items is None else run.model.restrict(run.state, items)
+    federated = replace(_measured(run, state, cases, settings), items=items)
+    floor = measure(scorer(Popularity(), _floor(state)), cases, settings.evaluation.at, int(state["n_items"]))
+    mix = federated if model is None else replace(_measured(run, model.state, cases, settings), items=items)
+    return {"federated": federated, "popularity": replace(floor, items=items), "mix": mix}
 
 
 def _measured(run: Run, state: State, cases: Cases, settings: Settings) -> Measured:
@@ -164,7 +179,7 @@ def _settings(path: Path, overrides: Mapping[str, Mapping[str, Any]]) -> Setting
     values: dict[str, Any] = read_toml(config) if config.exists() else {}
     for section, content in overrides.items():
         values[section] = {**values.get(section, {}), **content}
-    return build(values, str(config))
+    return build(values, "command line" if overrides else str(config))
 
 
 def _rewriting(run: Run, settings: Settings) -> tuple[Step, ...]:
@@ -187,4 +202,4 @@ def _caveats(path: Path, log_path: Path) -> list[str]:
 def _cleaned(log: InteractionLog, settings: Settings) -> InteractionLog:
     """Cleaned row by row, and returns taken out: what counts over the log belongs to training."""
     steps = [step for step in steps_for(settings.clean, log) if step.scope == "row" or step.cancels]
-    return clean(log, steps)[0]
+    return derive_baskets(clean(log, steps)[0], settings.data.basket_from)

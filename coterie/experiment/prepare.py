@@ -67,12 +67,12 @@ def prepare(
     log: InteractionLog, settings: Settings, given: dict[str, Given], candidates: pl.DataFrame | None = None
 ) -> Prepared:
     """Clean row by row, split, and assign clients."""
-    log = derive_baskets(log, settings.data.basket_from)
     steps = steps_for(settings.clean, log)
     by_row = tuple(step for step in steps if step.scope == "row")
     counting = tuple(step for step in steps if step.scope == "log")
     cleaned, report = clean(log, by_row)
     require_rows(cleaned, report)
+    cleaned = derive_baskets(cleaned, settings.data.basket_from)  # once guests are known: they share no basket
     parts = {name: _clean_given(part, by_row, settings) for name, part in given.items()}
     on_held = list[CleaningReport]()
     if candidates is not None:
@@ -89,9 +89,7 @@ def prepare(
         settings.run.seed,
         valid=parts.get("valid"),
         test=parts.get("test"),
-        candidates=None
-        if candidates is None
-        else candidates.with_columns(item=rewrite_items(candidates["item"], by_row)),
+        candidates=candidates,
         clean_held=clean_held,
     )
     report = report.merged(CleaningReport.summed(on_held, "held-out rows"))
@@ -109,7 +107,7 @@ def _clean_given(part: Given, steps: Sequence[Step], settings: Settings) -> Give
     if part.cases is not None:
         return Given(cases=clean_cases(part.cases, steps))
     if part.log is not None:
-        return Given(log=clean(derive_baskets(part.log, settings.data.basket_from), steps)[0])
+        return Given(log=derive_baskets(clean(part.log, steps)[0], settings.data.basket_from))
     return part
 
 

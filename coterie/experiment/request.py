@@ -25,10 +25,7 @@ def new_folder(settings: Settings) -> Path:
     """
     if settings.run.output is not None:
         folder = Path(settings.run.output)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            unfinished = (folder / CONFIG_FILE).exists() and not (folder / MANIFEST).exists()
-            hint = f"; continue it with --resume {folder}, or" if unfinished else ";"
-            raise ConfigError(f"--output {folder}: exists and is not empty{hint} choose another folder")
+        require_empty(folder)
         return folder
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     base = Path("runs") / f"{stamp}-{settings.model.get('name', 'cart')}"
@@ -36,6 +33,18 @@ def new_folder(settings: Settings) -> Path:
     while folder.exists():
         folder, n = base.with_name(f"{base.name}-{n}"), n + 1
     return folder
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse a folder that holds something: a run never mixes with another.
+
+    Raises:
+        ConfigError: it does, or it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        unfinished = (folder / CONFIG_FILE).exists() and not (folder / MANIFEST).exists()
+        hint = f"; continue it with --resume {folder}, or" if unfinished else ";"
+        raise ConfigError(f"output {folder}: exists and is not empty{hint} choose another folder")
 
 
 def write_request(folder: Path, settings: Settings, *, accept_proposal: bool) -> None:

@@ -52,7 +52,7 @@ def build_result(run: Run, choices: Choices, comparison: Comparison | None, fact
     measured: dict[str, Any] = {"metrics": {}, "per_client": []}
     if comparison is not None:
         measured = summarise(comparison, settings.evaluation, settings.run.seed, bench.silos)
-    for row in measured["per_client"] if bench.silos else []:
+    for row in (row for row in measured["per_client"] if row.get("mix")):
         row["mix_weight"] = choices.mix_weight(row["client"])
     spec = RoundSpec(0, "user_sum", run.model.parts(len(bench.fit.catalogue)))
     bound = facts.plan.bind(spec, bench.people.block.n_users, len(bench.people))

@@ -15,10 +15,10 @@ from coterie import __version__
 from coterie.data.catalogue import Catalogue
 from coterie.errors import ModelError, RunError, closest
 from coterie.evaluation.ranking import top_k
+from coterie.experiment.request import require_empty
 from coterie.experiment.signing import sign_folder, verify_folder
 from coterie.federation.checkpoint import load_state, save_state
-from coterie.federation.localstore import FolderStore
-from coterie.files import read_bytes, write_bytes, write_text
+from coterie.files import read_arrays, read_bytes, write_arrays, write_bytes, write_text
 from coterie.models.base import Model
 from coterie.models.registry import build
 from coterie.types import History, Items, Query, Ragged, Scores, State
@@ -57,7 +57,7 @@ class StoredClients(Mapping[str, ClientModel]):
         self._place = {name: at for at, name in enumerate(names)}
 
     def __getitem__(self, name: str) -> ClientModel:
-        arrays = self._store(name).arrays()
+        arrays = read_arrays(self._path(name))
         if "items" not in arrays:
             raise RunError(f"{self.folder}: the model of a client is missing; restore the run folder or train again")
         state = {key.removeprefix("state."): array for key, array in arrays.items() if key.startswith("state.")}
@@ -71,14 +71,11 @@ class StoredClients(Mapping[str, ClientModel]):
 
     def write(self, name: str, model: ClientModel) -> None:
         """Keep a client's model; durable when this returns."""
-        store = self._store(name)
-        store.stage("items", model.items)
-        for key, array in model.state.arrays.items():
-            store.stage(f"state.{key}", array)
-        store.commit(model.state.round, 0)
+        state = {f"state.{key}": array for key, array in model.state.arrays.items()}
+        write_arrays(self._path(name), {"items": model.items, **state})
 
-    def _store(self, name: str) -> FolderStore:
-        return FolderStore(self.folder / "clients", f"{self._place[name]:05d}")
+    def _path(self, name: str) -> Path:
+        return self.folder / "clients" / f"{self._place[name]:05d}.safetensors"
 
 
 @dataclass
@@ -135,7 +132,7 @@ class Run:
         An empty history gets the most popular items. Items for which nothing speaks (score 0) come in order of
         popularity, other ties by item id.
         """
-        cart, ranked = self._positions(histories), list[list[str]]()
+        cart, ranked, k = self._positions(histories), list[list[str]](), min(k, len(self.items))
         for start in range(0, len(cart), BLOCK):
             part = cart.slice(start, min(start + BLOCK, len(cart)))
             scores = _by_popularity_where_unknown(self.model.score(self.state, Query(part)), self.state)
@@ -166,6 +163,7 @@ class Run:
         """
         if k < 1:
             raise ModelError(f"k must be at least 1, got {k}")
+        k = min(k, len(self.items))
         served = self._served(client)
         place = {self.items[i]: at for at, i in enumerate(served.items.tolist())}
         cart = [place[item] for item in self.resolve(basket)[0] if item in place]
@@ -175,7 +173,12 @@ class Run:
         return [self._suggestion(served, query, int(i), float(scores[0, i]), explain) for i in best if i >= 0]
 
     def save(self, folder: str | Path) -> Path:
-        """Write a run folder (model, catalogue, what clients keep, result) and sign it; returns the folder."""
+        """Write a run folder (model, catalogue, what clients keep, result) and sign it; returns the folder.
+
+        Raises:
+            ConfigError: the folder exists and is not empty.
+        """
+        require_empty(Path(folder))
         self.write_model(Path(folder))
         return self.sign(Path(folder))
 

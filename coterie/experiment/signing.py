@@ -42,7 +42,7 @@ def fingerprint(public_key: bytes) -> str:
 
 def sign_folder(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write ``manifest.json``: `facts`, the SHA-256 of every file in `folder`, and a signature over both."""
-    key = _own_key()
+    key = own_key()
     public = key.public_key().public_bytes(*RAW)
     # Through JSON and back: what is signed is what whoever reads the manifest will see (keys, for one, become text).
     content = json.loads(json.dumps({**facts, "files": _digests(folder), "public_key": public.hex()}))
@@ -76,7 +76,7 @@ def _check_signer(folder: Path, signer: str, trust: str | None) -> None:
     if trust in ("any", signer) or signer in _listed():
         return
     # No key is made here: who only reads runs needs no identity, nor a folder to keep it in.
-    if (home() / IDENTITY).exists() and signer == fingerprint(_own_key().public_key().public_bytes(*RAW)):
+    if (home() / IDENTITY).exists() and signer == fingerprint(own_key().public_key().public_bytes(*RAW)):
         return
     raise RunError(f"{folder}: signed by the unknown key {signer}; if you trust its owner, pass --trust {signer}")
 
@@ -113,7 +113,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _own_key() -> Ed25519PrivateKey:
+def own_key() -> Ed25519PrivateKey:
+    """The key of this installation, made on first use.
+
+    Raises:
+        EnvironmentFault: it cannot be read, or its folder cannot be written.
+    """
     path = home() / IDENTITY
     if path.exists():
         try:
@@ -133,6 +138,11 @@ def _new_key(path: Path) -> Ed25519PrivateKey:
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: the signing key cannot be written ({error.strerror}); set COTERIE_HOME to a folder that can"
+        ) from None
+    try:
         # Written in full under another name (mode 0600), then linked: whoever comes second finds a whole key.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".identity.") as file:
             file.write(pem)
@@ -140,7 +150,7 @@ def _new_key(path: Path) -> Ed25519PrivateKey:
             os.fsync(file.fileno())
             os.link(file.name, path)
     except FileExistsError:
-        return _own_key()
+        return own_key()
     except OSError as error:
         raise EnvironmentFault(
             f"{path}: the signing key cannot be written ({error.strerror}); set COTERIE_HOME to a folder that can"

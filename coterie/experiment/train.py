@@ -19,7 +19,8 @@ import polars as pl
 
 from coterie.data.log import InteractionLog
 from coterie.data.splits import Given, HeldOut
-from coterie.errors import ConfigError
+from coterie.engines.local import kernel_threads
+from coterie.errors import ConfigError, DataError
 from coterie.evaluation.metrics import evaluate
 from coterie.experiment.cases import CaseTable, FitData, tabulate
 from coterie.experiment.compare import (
@@ -34,10 +35,10 @@ from coterie.experiment.estimate import check_size, estimate, memory_of_machine
 from coterie.experiment.fitting import Bench, Notify, choose_mix, public_of, scorer, silent, tune
 from coterie.experiment.outputs import ROUNDS_FILE, write_reports
 from coterie.experiment.prepare import Prepared, prepare, read_inputs
-from coterie.experiment.request import new_folder, read_json, read_request, write_request
+from coterie.experiment.request import new_folder, read_json, read_request, require_empty, write_request
 from coterie.experiment.result import Choices, Facts, build_result
 from coterie.experiment.run import ClientModel, Run, StoredClients
-from coterie.experiment.signing import CHECKPOINTS
+from coterie.experiment.signing import CHECKPOINTS, own_key
 from coterie.experiment.tidy import finite
 from coterie.federation.checkpoint import Checkpoints
 from coterie.federation.mix import MixChoice
@@ -47,6 +48,8 @@ from coterie.models.registry import build
 from coterie.privacy.plan import Plan
 from coterie.settings import Settings
 from coterie.types import RoundSpec, State, Total
+
+NO_VALIDATION = "tune = true chooses on validation, but nothing usable is held out for it; set --valid-share or --valid"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,16 @@ def run_training(
         if resume is None:
             write_request(folder, settings, accept_proposal=accept_proposal)
 
-    return train_log(log, settings, given=given, candidates=candidates, folder=folder, accepted=accepted, notify=notify)
+    return train_log(
+        log,
+        settings,
+        given=given,
+        candidates=candidates,
+        folder=folder,
+        resume=resume is not None,
+        accepted=accepted,
+        notify=notify,
+    )
 
 
 def train_log(
@@ -93,21 +105,41 @@ def train_log(
     given: dict[str, Given] | None = None,
     candidates: pl.DataFrame | None = None,
     folder: Path | None = None,
+    resume: bool = False,
     accepted: Callable[[], None] = lambda: None,
     notify: Notify = silent,
 ) -> Trained:
     """Train on a log that is in memory; with `folder` the run is written there and signed.
 
-    `accepted` is called once all input has proved usable and before any work that lasts.
+    `accepted` is called once all input has proved usable and before any work that lasts. With `resume` the folder holds
+    an interrupted training of the same log and settings; else it must be empty.
     """
+    if folder is not None:
+        if not resume:
+            require_empty(folder)
+        own_key()  # whoever cannot sign should hear it before the work
+    with kernel_threads(settings.run.threads):
+        return _train(log, settings, plan, given or {}, candidates, folder, accepted, notify)
+
+
+def _train(
+    log: InteractionLog,
+    settings: Settings,
+    plan: Plan | None,
+    given: dict[str, Given],
+    candidates: pl.DataFrame | None,
+    folder: Path | None,
+    accepted: Callable[[], None],
+    notify: Notify,
+) -> Trained:
     started = time.perf_counter()
     model, plan = build(settings.model), plan or Plan(**settings.plan.model_dump())
     notify("step", {"text": "cleaning and splitting", "done": 0, "total": None})
-    prepared = prepare(log, settings, given or {}, candidates)
+    prepared = prepare(log, settings, given, candidates)
     work = _Work(settings, plan, prepared, folder, notify)
     bench, report = work.bench(model, with_validation=True)
-    check_size(model, len(bench.fit.catalogue))
     notify("cleaning", {"entries": report.as_dicts()})
+    work.require_answerable(bench)
     work.announce(model, bench)
     accepted()
     choices = work.choose(model)
@@ -139,6 +171,7 @@ class _Work:
     def bench(self, model: Model, *, with_validation: bool) -> tuple[Bench, Any]:
         log, report = self.prepared.fit_log(with_validation=with_validation)
         fit, run, wanted = FitData.of(log), self.settings.run, self.settings.evaluation.catalogue
+        check_size(model, len(fit.catalogue))
         silos = len(fit.population) > 1 and not fit.population.one_user_each
         own = wanted == "own" or (wanted == "auto" and silos)
         bench = Bench(fit, self.plan, run.threads, run.block, run.seed, own and silos, self.notify)
@@ -151,16 +184,18 @@ class _Work:
         """Selection: fit on the training part alone, decide on validation; decisions survive a restart."""
         wants_tuning, held = bool(self.settings.model.get("tune", False)), self.prepared.split.valid
         if wants_tuning and held is None:
-            raise ConfigError(
-                "tune = true chooses on validation, but nothing is held out for it; set --valid-share or --valid"
-            )
+            raise ConfigError(NO_VALIDATION)
         if held is None or not len(held.cases):
+            if wants_tuning:
+                raise ConfigError(NO_VALIDATION)
             return Choices(model, {}, [])
         kept = None if self.folder is None else self.folder / CHECKPOINTS / "choices.json"
         if kept is not None and kept.exists():
             return _read_choices(kept)
         bench, _ = self.bench(model, with_validation=False)
-        cases = table_of(held, bench)
+        cases = self.table_of(held, bench)
+        if wants_tuning and not len(cases.all()):
+            raise ConfigError(NO_VALIDATION)
         model, trials = tune(model, bench, cases, METRIC, self._k()) if wants_tuning else (model, [])
         state = bench.federated(model, self.checkpoint("selection"), self.after_round("selection", model, bench, cases))
         if trials:
@@ -170,6 +205,18 @@ class _Work:
         if kept is not None:
             write_text(kept, json.dumps(_choices_dict(choices)))
         return choices
+
+    def require_answerable(self, bench: Bench) -> None:
+        """Refuse a test of which no item can be recommended.
+
+        Raises:
+            DataError: no held-out item is in the training catalogue.
+        """
+        held = self.prepared.split.test
+        if held is not None and not len(self.table_of(held, bench).all()):
+            raise DataError(
+                "no held-out item is in the training catalogue; are training and test of the same kind of ids?"
+            )
 
     def announce(self, model: Model, bench: Bench) -> None:
         """Say what the training will need before it starts."""
@@ -203,8 +250,8 @@ class _Work:
                 "validation": measured,
             })  # fmt: skip
             if self.folder is not None:
-                self.checkpoints.save(stage, state)
                 append_line(self.folder / ROUNDS_FILE, json.dumps(record))
+                self.checkpoints.save(stage, state)
 
         return keep
 
@@ -213,7 +260,7 @@ class _Work:
     ) -> tuple[Comparison | None, Mapping[str, ClientModel]]:
         """Train what is compared, measure it on the test, and keep what each client will serve."""
         held, evaluation = self.prepared.split.test, self.settings.evaluation
-        cases = None if held is None else table_of(held, bench)
+        cases = None if held is None else self.table_of(held, bench)
         pooled = bench.centralised(choices.model) if cases is not None and evaluation.compare else None
         if not bench.silos:
             if cases is None:
@@ -258,7 +305,8 @@ class _Work:
 
     def _choose_mixes(self, model: Model, bench: Bench, state: State, cases: CaseTable) -> dict[str, MixChoice]:
         chosen = {}
-        for client, name in enumerate(bench.people.names if bench.silos else ()):
+        compared = bench.silos and self.settings.evaluation.compare
+        for client, name in enumerate(bench.people.names if compared else ()):
             self.notify("step", {"text": "choosing each client's mix", "done": client, "total": len(bench.people)})
             own = cases.of_client(name, bench.items_of(client))
             if len(own):
@@ -266,17 +314,15 @@ class _Work:
                 chosen[name] = choose_mix(model, together, alone, own, METRIC, self._k())
         return chosen
 
+    def table_of(self, held: HeldOut, bench: Bench) -> CaseTable:
+        """Held-out cases as positions, each with its client; past baskets only where the settings let them enter."""
+        table = tabulate(held.cases, bench.fit.catalogue, bench.fit, held.cases["client"])
+        if self.settings.evaluation.history:
+            return table
+        return replace(table, cases=replace(table.cases, query=table.cases.query.without_history()))
+
     def _k(self) -> int:
         return int(headline(self.settings.evaluation.at).rpartition("@")[2])
-
-
-def table_of(held: HeldOut, bench: Bench) -> CaseTable:
-    """Held-out cases as positions, each with its client (the only one, where the log has no clients)."""
-    if "client" in held.cases.columns:
-        clients = held.cases["client"]
-    else:
-        clients = pl.Series("client", [bench.people.names[0]] * len(held.cases), dtype=pl.String)
-    return tabulate(held.cases, bench.fit.catalogue, bench.fit, clients)
 
 
 def _choices_dict(choices: Choices) -> dict[str, Any]:

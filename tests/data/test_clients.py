@@ -100,9 +100,10 @@ def test_held_out_items_and_unseen_users_move_nobody(skew: float) -> None:
     parts = parts_of(log)
     assert parts.test is not None
     assert parts.valid is not None
-    other = Given(
-        log=log.with_frame(parts.test.log.frame.with_columns(item="9-" + pl.col("item"), user=pl.col("user") + "x"))
+    renamed = parts.test.log.frame.with_columns(
+        item="9-" + pl.col("item"), user=pl.col("user") + "x", basket="9-" + pl.col("basket")
     )
+    other = Given(log=log.with_frame(renamed))
     changed = split(parts.train, SplitSettings(split="given"), 0, test=Given(cases=parts.test.cases), valid=other)
     one = assigned(parts, 5, shops=5, skew=skew)
     two = assigned(changed, 5, shops=5, skew=skew)

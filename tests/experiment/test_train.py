@@ -91,9 +91,13 @@ def test_held_out_rows_reach_the_model_in_no_form(model: str, preset: str) -> No
     assert held is not None
     cut = held.log.frame["time"].min()
     later = (pl.col("time") >= cut).fill_null(value=False)
-    # Other items, quantities and users from the cut on, returns of earlier purchases, items never seen before.
+    # From the cut on: other items (some never seen before), other quantities, returns of earlier purchases.
+    products = (
+        log.frame["item"].drop_nulls().filter(log.frame["item"].drop_nulls().str.starts_with("A")).unique().sort()
+    )
+    other = dict(zip(products, [f"Z{n}" if n % 3 == 0 else products[n - 7] for n in range(len(products))], strict=True))
     altered = log.frame.with_columns(
-        item=pl.when(later).then(pl.lit("Z") + pl.col("item").str.slice(3)).otherwise("item"),
+        item=pl.when(later).then(pl.col("item").replace(other)).otherwise("item"),
         value=pl.when(later).then(-pl.col("value").abs() * 2).otherwise("value")
         if preset == "none"
         else pl.when(later).then(pl.col("value").abs() + 7).otherwise("value"),
@@ -218,7 +222,7 @@ def test_a_flat_list_of_ids_is_refused(trained: coterie.Run) -> None:
         ({"test": 3}, ConfigError, "test must be an InteractionLog"),
         ({"test": "cart"}, ConfigError, "split"),
         ({"settings": {"splitt": {}}}, ConfigError, "did you mean 'split'"),
-        ({"tune": True}, ConfigError, "nothing is held out"),
+        ({"tune": True}, ConfigError, "nothing usable is held out"),
         ({"settings": {"clean": {"min_item_rows": 10**9}}}, DataError, "cleaning left no rows"),
         ({"plan": coterie.Plan(min_clients=9)}, CoterieError, "fewer than min_clients"),
     ],
