@@ -78,7 +78,7 @@ def market(
     order of time. The texts have ``title``, ``category`` and ``price``. Equal arguments give equal rows.
 
     Raises:
-        ConfigError: a count is too small, or a share is out of range.
+        ConfigError: a count is too small or beyond 200 million, or a share is out of range.
 
     >>> made = market(shops=2, customers=20, items=30, baskets=50)
     >>> made.log.frame.columns
@@ -95,10 +95,15 @@ def market(
     return Market(InteractionLog(_littered(frame, seed) if messy else frame, texts, "synthetic market"), truth)
 
 
+MOST_ROWS, MOST_ITEMS = 200_000_000, 1_000_000
+
+
 def _check(counts: dict[str, tuple[int, int]]) -> None:
     for name, (value, least) in counts.items():
         if value < least:
             raise ConfigError(f"a market needs {name} >= {least}, got {value}")
+        if value > (MOST_ITEMS if name in ("items", "shops") else MOST_ROWS):
+            raise ConfigError(f"a market of {value:,} {name} does not fit one machine; ask for fewer")
 
 
 def _check_shares(shares: dict[str, float]) -> None:

@@ -68,7 +68,7 @@ def train(
     plan: Plan | None = None,
     test: InteractionLog | pl.DataFrame | str | None = None,
     valid: InteractionLog | pl.DataFrame | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     output: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     notify: Notify = silent,
@@ -85,7 +85,7 @@ def train(
         test: None trains on everything and evaluates nothing; the name of a split ("auto", "carts", "last", ...), a
             log, or a frame of cases (columns cart and targets) evaluates and compares.
         valid: a log or cases for the choices that are made on validation.
-        seed: seed of every random stream.
+        seed: seed of every random stream; 0 where neither this nor `settings` say.
         output: write a signed run folder there.
         settings: further settings by section, as in ``coterie.toml``: ``{"clean": {"preset": "retail"}}``.
         notify: called with progress events.
@@ -95,10 +95,14 @@ def train(
         CoterieError: bad input, settings or hyper-parameters; one sentence that names the remedy.
     """
     sections: dict[str, dict[str, Any]] = {name: dict(keys) for name, keys in (settings or {}).items()}
-    sections.setdefault("run", {})["seed"] = seed
+    for section, key, value in (("run", "seed", seed), ("run", "output", None if output is None else str(output))):
+        if value is not None and sections.setdefault(section, {}).setdefault(key, value) != value:
+            raise ConfigError(f"{key} is given twice: {value!r} and, in settings, {sections[section][key]!r}")
     sections["model"] = {"name": model, **sections.get("model", {}), **hyper_parameters}
     if test is None or isinstance(test, str):
-        sections.setdefault("split", {})["split"] = test or "none"
+        sections.setdefault("split", {})
+        if sections["split"].setdefault("split", test or "none") != (test or sections["split"]["split"]):
+            raise ConfigError(f"the split is given twice: {test!r} and, in settings, {sections['split']['split']!r}")
     given = {
         name: _given(part, name)
         for name, part in (("test", test), ("valid", valid))
@@ -107,7 +111,12 @@ def train(
     checked = build(sections, "train")
     registry.build(checked.model)
     return train_log(
-        log, checked, plan=plan, given=given, folder=None if output is None else Path(output), notify=notify
+        log,
+        checked,
+        plan=plan,
+        given=given,
+        folder=None if checked.run.output is None else Path(checked.run.output),
+        notify=notify,
     ).run
 
 
