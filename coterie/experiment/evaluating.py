@@ -89,7 +89,10 @@ def evaluate(
     table = tabulate(frame, run.catalogue, _known(run, history, clients), clients)
     if not len(table.all()):
         raise DataError("no held-out item is in the catalogue of this run; was it trained on the same kind of ids?")
-    by_client = {name: _schemes(run, model, own, settings) for name, model, own in _asked(run, table)}
+    by_client, reached = dict[str | None, dict[str, Measured]](), 0
+    for name, model, own in _asked(run, table):
+        by_client[name] = _schemes(run, model, own, settings)
+        reached += len(own.target.item)
     schemes = SCHEMES if set(by_client) - {None} else SCHEMES[:2]
     measured = {s: Measured.merge([found[s] for found in by_client.values()], len(run.items)) for s in schemes}
     return finite({
@@ -97,7 +100,7 @@ def evaluate(
         "scope": "simulation",
         "cases": {
             "evaluated": measured["federated"].cases,
-            "unreachable": int(table.asked.sum()) - sum(len(own.target.item) for _, _, own in _asked(run, table)),
+            "unreachable": int(table.asked.sum()) - reached,
         },
         "metrics": {scheme: one.means() for scheme, one in measured.items()},
         "intervals": {scheme: _intervals(one, settings) for scheme, one in measured.items()},

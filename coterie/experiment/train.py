@@ -139,7 +139,7 @@ def _train(
     work = _Work(settings, plan, prepared, folder, notify)
     bench, report = work.bench(model, with_validation=True)
     notify("cleaning", {"entries": report.as_dicts()})
-    work.require_answerable(bench)
+    test = work.test_cases(bench)
     work.announce(model, bench)
     accepted()
     choices = work.choose(model)
@@ -147,7 +147,7 @@ def _train(
         choices.model, work.checkpoint("final"), work.after_round("final", choices.model, bench, None)
     )
     trained_at = time.perf_counter()
-    comparison, clients = work.compare(choices, bench, state)
+    comparison, clients = work.compare(choices, bench, state, test)
     run = Run(choices.model, state, bench.fit.catalogue, {}, clients)
     timing = {"train_s": trained_at - started, "evaluate_s": time.perf_counter() - trained_at}
     facts = Facts(settings, plan, bench, prepared.split, report.as_dicts(), timing, folder)
@@ -206,17 +206,21 @@ class _Work:
             write_text(kept, json.dumps(_choices_dict(choices)))
         return choices
 
-    def require_answerable(self, bench: Bench) -> None:
-        """Refuse a test of which no item can be recommended.
+    def test_cases(self, bench: Bench) -> CaseTable | None:
+        """The cases of the test, where there is one.
 
         Raises:
             DataError: no held-out item is in the training catalogue.
         """
         held = self.prepared.split.test
-        if held is not None and not len(self.table_of(held, bench).all()):
+        if held is None:
+            return None
+        table = self.table_of(held, bench)
+        if not len(table.all()):
             raise DataError(
                 "no held-out item is in the training catalogue; are training and test of the same kind of ids?"
             )
+        return table
 
     def announce(self, model: Model, bench: Bench) -> None:
         """Say what the training will need before it starts."""
@@ -256,11 +260,10 @@ class _Work:
         return keep
 
     def compare(
-        self, choices: Choices, bench: Bench, state: State
+        self, choices: Choices, bench: Bench, state: State, cases: CaseTable | None
     ) -> tuple[Comparison | None, Mapping[str, ClientModel]]:
         """Train what is compared, measure it on the test, and keep what each client will serve."""
-        held, evaluation = self.prepared.split.test, self.settings.evaluation
-        cases = None if held is None else self.table_of(held, bench)
+        evaluation = self.settings.evaluation
         pooled = bench.centralised(choices.model) if cases is not None and evaluation.compare else None
         if not bench.silos:
             if cases is None:
