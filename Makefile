@@ -12,7 +12,7 @@ DEV  := $(VENV)/.dev-installed
 export NO_MKDOCS_2_WARNING = 1  # an advertisement, not a warning
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services check bench docs clean
+.PHONY: help demo test test-services faults check bench docs clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,11 @@ test: $(DEV)  ## Run all tests, the examples in docstrings included.
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 test-services: $(DEV)  ## Run the tests that start a PostgreSQL server of their own; they fail where it is missing.
-	COTERIE_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -q tests/data/test_sql.py tests/cli/test_database_logs.py
+	COTERIE_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -q tests/data/test_sql.py tests/cli/test_database_logs.py \
+	  tests/test_storage.py tests/privacy/test_ledger.py
+
+faults: $(DEV)  ## Kill processes that charge a ledger, 200 times, around every write and commit.
+	COTERIE_FAULTS=200 $(BIN)/python -m pytest -q tests/faults
 
 check: $(DEV)  ## Lint, formatting, types, import directions, documentation.
 	$(BIN)/ruff check .

@@ -5,11 +5,15 @@
     │   ├── DataError            a file or its content cannot be used: what, where and the remedy
     │   ├── ConfigError          a setting is unknown, misspelt or out of range
     │   ├── PlanError            a privacy plan that cannot hold or cannot be run
+    │   ├── LedgerError          an account, a charge or a receipt is not as the privacy ledger knows it
+    │   │   └── BudgetExceeded   a charge is over the limit: what is spent, by which runs, and what remains
     │   ├── ModelError           a model cannot be trained or asked in this way
     │   └── RunError             a run folder is missing, truncated, tampered with or not trusted
     └── EnvironmentFault         disk, memory, network or a peer failed (exit code 1)
         ├── MissingExtra         an optional dependency is not installed; names the `pip install`
-        └── TrainingInterrupted  the work stopped; what is on disk can be resumed
+        ├── TrainingInterrupted  the work stopped; what is on disk can be resumed
+        └── SecureAggregationError   a secure sum was aborted: too few parties were left to unmask it
+            └── ProtocolViolation    a party sent what an honest one does not: forged, replayed, altered or malformed
 
 Messages are one sentence that names the parameter or file, the value received and the remedy.
 """
@@ -44,6 +48,14 @@ class PlanError(UsageError):
     """A privacy plan cannot hold, or cannot be run."""
 
 
+class LedgerError(UsageError):
+    """An account, a charge or a receipt is not as the privacy ledger knows it."""
+
+
+class BudgetExceeded(LedgerError):
+    """A charge would take an account over its limit; says what is spent, by which runs, and what remains."""
+
+
 class ModelError(UsageError):
     """A model cannot be trained or asked in this way."""
 
@@ -65,6 +77,14 @@ class MissingExtra(EnvironmentFault):
 
 class TrainingInterrupted(EnvironmentFault):
     """The work stopped before its end; what is on disk can be resumed."""
+
+
+class SecureAggregationError(EnvironmentFault):
+    """A secure sum was aborted, and nothing of it was revealed; a new attempt draws new secrets."""
+
+
+class ProtocolViolation(SecureAggregationError):
+    """A party of a secure sum sent what an honest one does not: forged, replayed, altered or malformed."""
 
 
 def closest(word: str, valid: Iterable[str]) -> str:

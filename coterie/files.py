@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writes, digests, and named arrays as safetensors."""
+"""Files that are either whole or not there: atomic writes, digests, named arrays as safetensors; and where home is."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ from safetensors.numpy import save as save_bytes
 
 from coterie.errors import EnvironmentFault, RunError
 from coterie.types import Array
+
+
+def home() -> Path:
+    """The folder of this installation: its key, the keys it trusts, its ledger.
+
+    ``$COTERIE_HOME``, by default ``$XDG_CONFIG_HOME/coterie`` or ``~/.config/coterie``.
+    """
+    if named := os.environ.get("COTERIE_HOME"):
+        return Path(named)
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "coterie"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -18,11 +18,18 @@ RING_BITS = (32, 64)
 
 
 class Accumulator:
-    """A running sum of contributions: one flat int64 array per part, written in place by the kernels."""
+    """A running sum of contributions: one flat int64 array per part, written in place by the kernels.
 
-    def __init__(self, spec: RoundSpec) -> None:
+    The parts lie one after the other in `flat`, which is what travels.
+    """
+
+    def __init__(self, spec: RoundSpec, flat: Integers | None = None) -> None:
         self.spec = spec
-        self.parts: dict[str, Integers] = {part.name: np.zeros(part.size, np.int64) for part in spec.parts}
+        ends = np.cumsum([0, *(part.size for part in spec.parts)]).tolist()
+        self.flat: Integers = np.zeros(ends[-1], np.int64) if flat is None else flat
+        self.parts: dict[str, Integers] = {
+            part.name: self.flat[start:end] for part, start, end in zip(spec.parts, ends[:-1], ends[1:], strict=True)
+        }
 
     def __getitem__(self, name: str) -> Integers:
         return self.parts[name]
@@ -33,10 +40,11 @@ class Accumulator:
             np.add(values, other.parts[name], out=values)
 
 
-def check_capacity(part: PartSpec, users: int, ring_bits: int) -> None:
+def check_capacity(part: PartSpec, users: int, ring_bits: int, noise: float = 0.0) -> None:
     """Refuse a part whose sum over `users` users could overflow a ring of `ring_bits` bits.
 
-    The largest possible entry is ``users * linf * scale``; a signed ring holds values below ``2^(ring_bits - 1)``.
+    The largest possible entry is ``users * linf * scale`` plus `noise`, the tails of noise in ring units; a signed ring
+    holds values below ``2^(ring_bits - 1)``.
 
     Raises:
         PlanError: the bound is not finite or does not fit.
@@ -45,7 +53,7 @@ def check_capacity(part: PartSpec, users: int, ring_bits: int) -> None:
     """
     if not math.isfinite(part.linf):
         raise PlanError(f"part '{part.name}' has no bound per entry (linf = {part.linf}); set a clip norm")
-    largest = users * part.linf * part.scale
+    largest = users * part.linf * part.scale + noise
     if largest >= 2.0 ** (ring_bits - 1):
         raise PlanError(
             f"part '{part.name}' can reach {largest:.3g} ring units over {users} users, more than a {ring_bits}-bit "

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from coterie.errors import ConfigError, closest
+from coterie.privacysettings import LedgerSettings, PlanSettings, Section
 
 
 def is_database(log: str) -> bool:
@@ -28,12 +29,6 @@ def _require_file(key: str, name: str | None) -> None:
     """Databases hold logs alone; what such a URL may give away is not repeated."""
     if name is not None and is_database(name):
         raise ValueError(f"{key} must be a file, got a database; a query can mark held-out rows (part_column)")
-
-
-class Section(BaseModel):
-    """A table of `coterie.toml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataSettings(Section):
@@ -183,19 +178,6 @@ class ClientSettings(Section):
     skew: float = Field(1.0, ge=0, description="How much the simulated shops differ in what they sell; 0: not at all.")
 
 
-class PlanSettings(Section):
-    """How a sum is made private. This version sums in the clear and adds no noise; every output says so."""
-
-    aggregation: Literal["plain"] = Field("plain", description="plain: the server sees each client's sum.")
-    noise: Literal["none"] = Field("none", description="none: no differential privacy.")
-    epsilon: Literal["none"] = Field("none", description="none: no differential privacy is claimed.")
-    clip_norm: float | None = Field(
-        None, ge=1e-6, description="Bound on the L2 norm of one user's part, for each part."
-    )
-    ring_bits: Literal[32, 64] = Field(64, description="Width of the integers that travel.")
-    min_clients: int = Field(1, ge=1, description="Fewest clients in a sum.")
-
-
 class AugmentSettings(Section):
     """Rows to add to the training data, made from those that are there. None by default; never to held-out rows."""
 
@@ -221,6 +203,14 @@ class EvaluationSettings(Section):
     history: bool = Field(True, description="Let a known user's past baskets enter at scoring time.")
     resamples: int = Field(1000, ge=100, le=100_000, description="Bootstrap resamples of the confidence intervals.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
+
+    metrics_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Under privacy: share of the noise budget that pays for metrics, which then leave as a noised sum "
+        "alone; 0: raw metrics of a simulation, outside epsilon.",
+    )
 
     @field_validator("at")
     @classmethod
@@ -259,6 +249,7 @@ class Settings(Section):
         default_factory=lambda: {"name": "cart"}, description="Model name, tune, and the model's hyper-parameters."
     )
     plan: PlanSettings = PlanSettings()
+    ledger: LedgerSettings = LedgerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     run: RunSettings = RunSettings()
 

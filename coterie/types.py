@@ -113,6 +113,14 @@ class UserBlock:
             self.one_client,
         )
 
+    def take(self, rows: Pointers) -> UserBlock:
+        """The users `rows` (ascending), copied."""
+        baskets = Ragged(self.user_baskets(), np.arange(self.n_baskets, dtype=np.int32)).take(rows)
+        kept = Ragged(self.basket_ptr, np.arange(len(self.item), dtype=np.int32)).take(baskets.item.astype(np.int64))
+        time = None if self.time is None else self.time[kept.item]
+        value, ptr = None if self.value is None else self.value[kept.item], kept.ptr[baskets.ptr]
+        return UserBlock(self.n_items, ptr, kept.ptr, self.item[kept.item], time, value, self.one_client)
+
     def user_baskets(self) -> Pointers:
         """Offsets of users into baskets: int64 [users + 1]."""
         return np.searchsorted(self.basket_ptr, self.user_ptr, side="left").astype(np.int64)
@@ -163,7 +171,9 @@ class PartSpec:
     `l2` bounds the L2 norm of one user's part (``inf``: unbounded, so that noise is refused), `linf` its largest entry
     (so that ring overflow can be refused even without noise); both in real units, before multiplication by `scale`, the
     number of ring units that stand for 1. `layout` says what the flat vector of ``size`` entries means: ``triangle``
-    with shape (n, n) is the upper triangle with its diagonal, row by row.
+    with shape (n, n) is the upper triangle with its diagonal, row by row. `budget_share` weighs the parts of one round
+    against each other when its noise is divided. `clip` is the bound that a plan with noise puts on `l2` where nobody
+    chose a clip norm (None: somebody must choose).
     """
 
     name: str
@@ -173,6 +183,7 @@ class PartSpec:
     linf: float
     scale: int
     budget_share: float = 1.0
+    clip: float | None = None
 
     @property
     def size(self) -> int:
@@ -217,7 +228,7 @@ class Total:
     """The sum of a round, as the server may see it.
 
     `integers` are ring units per part (int64, flat); `noise_std` is the standard deviation of the noise in each part,
-    in real units (0 without noise); `finishers` counts the clients in the sum; `upload_bytes` is what each sent.
+    in real units (0 without); `finishers` counts the clients in the sum; `upload_bytes` is what each sent.
     """
 
     spec: RoundSpec
@@ -274,13 +285,9 @@ class Query:
     def slice(self, start: int, stop: int) -> Query:
         history = None if self.history is None else self.history.slice(start, stop)
         cut = np.s_[self.cart.ptr[start] : self.cart.ptr[stop]]
-        return replace(
-            self,
-            cart=self.cart.slice(start, stop),
-            history=history,
-            value=None if self.value is None else self.value[cut],
-            step=None if self.step is None else self.step[cut],
-        )
+        value = None if self.value is None else self.value[cut]
+        step = None if self.step is None else self.step[cut]
+        return replace(self, cart=self.cart.slice(start, stop), history=history, value=value, step=step)
 
     def without_history(self) -> Query:
         return replace(self, history=None)
@@ -350,6 +357,9 @@ class Summand(Protocol):
 
     def next_round(self, state: State) -> RoundSpec | None:
         """What to sum next, from the state alone; None when done."""
+
+    def budget(self, state: State) -> tuple[float, ...]:
+        """The noise budget's share of each round: positive, 1 in sum; no training asks for more rounds than these."""
 
     def contribute(
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,19 @@ class Server:
     def url(self, password: str | None = PASSWORD) -> str:
         secret = "" if password is None else ":" + password.replace("/", "%2F").replace("@", "%40")
         return f"postgresql://{USER}{secret}@127.0.0.1:{self.port}/postgres"
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """The URL of an empty database, which is gone afterwards."""
+        import psycopg
+
+        name = f"t{secrets.token_hex(6)}"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+            try:
+                yield self.url().removesuffix("postgres") + name
+            finally:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def programs() -> Path | None:

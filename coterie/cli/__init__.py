@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from coterie import __version__
-from coterie.cli import data, demo, evaluate, get, init, recommend, train
+from coterie.cli import audit, compare, data, demo, evaluate, get, init, ledger, plan, recommend, train
 from coterie.cli.options import CleanCommand, DescribeCommand, EvaluateCommand, PlainCommand, TrainCommand
 from coterie.cli.output import guarded
 
@@ -47,9 +47,16 @@ def root(
 app.command("demo", cls=PlainCommand, short_help="Synthetic shops train together: what does each gain?")(demo.demo)
 app.command("init", cls=PlainCommand, short_help="Write a settings file that explains every option.")(init.init)
 app.add_typer(data.app, name="data", short_help="Get a data set, look at a log, clean one, make one.")
+app.command("plan", cls=plan.PlanCommand, short_help="Before training: epsilon, noise, what to expect.")(plan.plan)
 app.command("train", cls=TrainCommand, short_help="Train across clients and compare.")(train.train)
+app.command("compare", cls=compare.CompareCommand, short_help="What joining is worth at each epsilon.")(compare.compare)
 app.command("evaluate", cls=EvaluateCommand, short_help="Measure a run on another log.")(evaluate.evaluate)
 app.command("recommend", cls=PlainCommand, short_help="What completes a basket, and why.")(recommend.recommend)
+app.command("audit", cls=PlainCommand, short_help="Is what a run promises contradicted?")(audit.audit)
+app.add_typer(ledger.app, name="ledger", short_help="What privacy was spent on whom, and what may be.")
+ledger.app.command("show", cls=PlainCommand, short_help="What was spent, and what remains.")(ledger.show)
+ledger.app.command("export", cls=PlainCommand, short_help="Write every charge, for an auditor.")(ledger.export)
+ledger.app.command("limit", cls=PlainCommand, short_help="Set what may be spent on an account.")(ledger.limit)
 data.app.command("get", cls=PlainCommand, short_help="Get a public data set.")(get.get)
 data.app.command("describe", cls=DescribeCommand, short_help="Columns, their meaning, counts.")(data.describe)
 data.app.command("clean", cls=CleanCommand, short_help="Clean a log and say what was dropped.")(data.clean)

@@ -28,7 +28,7 @@ SUGGESTIONS = 10
 def demo(
     shops: Annotated[
         int,
-        typer.Option("--shops", parser=at_least(2), metavar="INTEGER", help="Shops that train together. Default: 6."),
+        typer.Option("--shops", parser=at_least(3), metavar="INTEGER", help="Shops that train together. Default: 6."),
     ] = 6,
     output: Annotated[
         Path | None,
@@ -47,8 +47,9 @@ def demo(
 
     out, folder = Output(json), _folder(output)
     out.note(
-        f"{shops} synthetic shops train one recommender. Each keeps its orders and sends sums over its customers; "
-        "this version adds the sums in the clear: no secure aggregation, no noise."
+        f"{shops} synthetic shops train one recommender. Each keeps its orders and sends masked sums over its "
+        "customers: whoever adds them up sees the total alone (secure aggregation). No noise: see coterie train "
+        "--epsilon."
     )
     made = market(
         shops=shops,
@@ -92,6 +93,7 @@ def _settings(log: Path, run: Path, seed: int) -> Settings:
             "data": {"logs": [str(log)], **columns},
             "clean": {"preset": "retail"},
             "model": {"name": "cart"},
+            "plan": {"aggregation": "secure"},
             "run": {"output": str(run), "seed": seed},
         },
         "demo",

@@ -13,7 +13,8 @@ import typer
 from coterie.cli.options import TUNE, core_type
 from coterie.cli.output import JsonFlag, Output
 from coterie.errors import ConfigError
-from coterie.settings import Section, Settings, sections
+from coterie.privacysettings import Section
+from coterie.settings import Settings, sections
 
 WIDTH = 100
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
+from rich.markdown import Markdown
 from rich.text import Text
 
 from coterie.cli.options import settings_of
@@ -95,6 +96,7 @@ def with_columns(settings: Settings, *, accept: bool, out: Output) -> Settings:
 
 def shown(result: dict[str, Any]) -> list[RenderableType]:
     """What a person reads at the end of a training: the comparison, the clients, what to know, where it is."""
+    from coterie.report.card import privacy_card
     from coterie.report.tables import clients_table, comparison_table
 
     parts: list[RenderableType] = []
@@ -105,6 +107,8 @@ def shown(result: dict[str, Any]) -> list[RenderableType]:
         parts.append(Text(f"Beyond chance (paired test per client, Holm's correction): {beyond}."))
         parts.append(clients_table(result))
     parts += [Text(text) for text in (*(result.get("caveats") or []), result["privacy"]["statement"])]
+    if result["privacy"]["noise"] != "none":
+        parts.append(Markdown(privacy_card(result)))
     if result.get("run"):
         parts.append(f"run folder: {result['run']}    report: {Path(result['run']) / 'report.html'}")
         parts.append(f"next: coterie recommend {result['run']} --basket ITEM,ITEM")

@@ -6,9 +6,9 @@ order that does not depend on the order of the rows.
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
+from coterie.data.lots import Source, lots
 from coterie.errors import DataError
 
 _KEYS = ("client", "user", "basket")
@@ -17,7 +17,7 @@ ALIGNED = ("cart_step", "cart_value")
 """Lists aligned with the cart: steps of time back from the end (int32), and values; where the log has them."""
 
 
-def cart_cases(held: pl.DataFrame, max_targets: int, rng: np.random.Generator) -> pl.DataFrame:
+def cart_cases(held: pl.DataFrame, max_targets: int, rng: Source) -> pl.DataFrame:
     """Leave one item at a time out of each basket with two distinct items or more.
 
     At most `max_targets` items of a basket, drawn without replacement, are asked for; the cart is all the others, with
@@ -27,7 +27,7 @@ def cart_cases(held: pl.DataFrame, max_targets: int, rng: np.random.Generator) -
     baskets = held.filter(pl.col("basket").is_not_null())
     lines = _distinct(baskets, keys).sort(*keys, "item", nulls_last=True)
     lines = lines.filter(pl.len().over(keys) >= 2)
-    drawn = lines.with_columns(draw=pl.Series(rng.random(len(lines)))).filter(
+    drawn = lines.with_columns(draw=pl.Series(lots(rng, lines, [*keys, "item"]))).filter(
         pl.col("draw").rank("ordinal").over(keys) <= max_targets
     )
     drawn = drawn.select(*keys, targets=pl.concat_list("item")).with_row_index("nth")
@@ -68,13 +68,13 @@ def user_cases(held: pl.DataFrame, known: pl.DataFrame | None) -> pl.DataFrame:
     return _finished(_asked(new, keys).join(carts, on=keys, how="left", nulls_equal=True, maintain_order="left"))
 
 
-def new_user_cases(held: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+def new_user_cases(held: pl.DataFrame, rng: Source) -> pl.DataFrame:
     """Ask for a fifth of each user's distinct items (drawn; at least one), given the others; one item asks nothing."""
     held = _by_person(held)
     keys = _present(held, _KEYS)
     lines = _distinct(held, keys).sort(*keys, "item", nulls_last=True).filter(pl.len().over(keys) >= 2)
     wanted = (pl.len().over(keys) * 0.2).round().clip(lower_bound=1)
-    lines = lines.with_columns(draw=pl.Series(rng.random(len(lines))))
+    lines = lines.with_columns(draw=pl.Series(lots(rng, lines, [*keys, "item"])))
     lines = lines.with_columns(asked=pl.col("draw").rank("ordinal").over(keys) <= wanted)
     cases = lines.group_by(keys, maintain_order=True).agg(
         *_cart(lines, ~pl.col("asked")), *_targets(lines, pl.col("asked"))

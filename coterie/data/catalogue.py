@@ -37,6 +37,12 @@ class Catalogue:
         )
         return cls(tuple(items), texts.filter(pl.col("item").is_in(items)))
 
+    @classmethod
+    def listed(cls, texts: pl.DataFrame) -> Catalogue:
+        """The items of an assortment (`texts`, one row per item): nothing that was bought decides what is in it."""
+        texts = texts.filter(pl.col("item").is_not_null()).unique("item", keep="first", maintain_order=True)
+        return cls(tuple(texts["item"].sort().to_list()), texts)
+
     def __len__(self) -> int:
         return len(self.items)
 

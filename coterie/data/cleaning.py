@@ -98,17 +98,25 @@ class CleaningReport:
         return [asdict(entry) | {"examples": list(entry.examples)} for entry in self.entries]
 
 
-def steps_for(settings: CleanSettings, log: InteractionLog) -> tuple[Step, ...]:
+def steps_for(settings: CleanSettings, log: InteractionLog, *, constant: bool = False) -> tuple[Step, ...]:
     """The steps that `settings` ask for on a log with these columns: first those of scope ``row``, then ``log``.
 
     The preset ``auto`` is ``retail`` where the log has baskets and values. Two defaults of presets look at `log`: the
     user id ``0`` stands for guests where it owns at least 1 % of the rows and at least 100 baskets (or 20 times the
-    median user's), and item ids of a single letter are no products where they make up at most 1 % of the rows.
+    median user's), and item ids of a single letter are no products where they make up at most 1 % of the rows. With
+    `constant` neither looks: cleaning then depends on one user and on public constants alone, as differential privacy
+    demands; ``0`` is a guest, single letters are products, and steps that count over users are refused.
 
     Raises:
         ConfigError: a step needs a column that the log lacks, or a time or a pattern cannot be read.
     """
     retail = settings.preset == "retail" or (settings.preset == "auto" and log.has("basket") and log.has("value"))
+    if constant:
+        _refuse_counting(settings)
+        log = log.with_frame(log.frame.clear())  # its columns are public, its rows are not
+        guests = () if settings.preset == "none" else ("0", "-1", *_GUEST_TEXTS)
+        update = {"non_products": NON_PRODUCTS if retail else None, "guest_ids": guests}
+        settings = settings.model_copy(update={k: v for k, v in update.items() if getattr(settings, k) is None})
     settings = _with_defaults(settings, log) if retail else settings
     return (*_row_steps(settings, log), *_log_steps(settings, log))
 
@@ -236,6 +244,22 @@ def _log_steps(settings: CleanSettings, log: InteractionLog) -> list[Step]:
         _require(log, "value", "normalise_values", "name it with --value-column")
         steps.append(NormaliseValues(settings.normalise_values))
     return steps
+
+
+def _refuse_counting(settings: CleanSettings) -> None:
+    """Refuse what would let one user's rows decide which rows of others stay."""
+    counting = {
+        "max_user_quantile": settings.max_user_quantile is not None,
+        "max_basket_quantile": settings.max_basket_quantile is not None,
+        "max_items": settings.max_items is not None,
+        "min_item_rows": settings.min_item_rows > 1,
+        "normalise_values = 'minmax'": settings.normalise_values == "minmax",
+    }
+    for key in (key for key, asked in counting.items() if asked):
+        raise ConfigError(
+            f"{key} looks at all users at once, so with epsilon it would let out what no noise covers; use limits that "
+            "are constants (max_user_rows, max_basket_items, non_products), or epsilon = none"
+        )
 
 
 def _require(log: InteractionLog, column: str, key: str, remedy: str) -> None:

@@ -16,8 +16,8 @@ import polars as pl
 from coterie.data.blocks import require_complete
 from coterie.data.cases import basket_cases, cart_cases, given_cases, new_user_cases, user_cases, with_candidates
 from coterie.data.log import InteractionLog
+from coterie.data.lots import Lots, Source, lots
 from coterie.errors import ConfigError, DataError
-from coterie.rng import stream
 from coterie.settings import SplitSettings
 from coterie.types import Array
 
@@ -75,6 +75,7 @@ def split(
     test: Given | None = None,
     candidates: pl.DataFrame | None = None,
     clean_held: _Clean = lambda rows: rows,
+    alone: bool = False,
 ) -> Split:
     """Hold out a test and a validation part of `log` by the method ``settings.split``.
 
@@ -87,23 +88,23 @@ def split(
     Baskets or rows of one time stay together, so shares are met as closely as the times allow. For test cases the
     training and the validation rows are known. `candidates` (``user``, ``item``) limits what is ranked for a test user.
     `clean_held` is applied to held-out rows, apart from all others, before questions are made of them (a return must
-    not be asked for); `HeldOut.log` keeps the rows as they were.
+    not be asked for); `HeldOut.log` keeps the rows as they were. With `alone` no user moves the lots of another.
 
     Raises:
         DataError: the method needs a column that the log lacks, the log is too small to hold anything out, a held-out
             row is in the training log as well, or a test user has no candidates.
         ConfigError: files were given and the method does not use them.
     """
-    method = _method(log, settings, valid, test)
+    method, drawn = _method(log, settings, valid, test), Lots(seed, alone)
     frame = log.frame.drop("part", strict=False)
     if method == "none":
         return Split(method, log.with_frame(frame), None, None, "Nothing is held out: all rows train the model.")
     if method == "given":
-        train, held_valid, held_test = _given(log, settings, seed, valid, test, clean_held)
+        train, held_valid, held_test = _given(log, settings, drawn, valid, test, clean_held)
     else:
-        part = _parts(log, method, settings, seed)
+        part = _parts(log, method, settings, drawn)
         train, valid_rows, test_rows = (log.with_frame(frame.filter(part == code)) for code in (TRAIN, VALID, TEST))
-        held_valid, held_test = _held(method, (train, valid_rows, test_rows), settings, seed, clean_held)
+        held_valid, held_test = _held(method, (train, valid_rows, test_rows), settings, drawn, clean_held)
     _require_cases(log, method, train, held_valid, held_test)
     if candidates is not None and held_test is not None:
         held_test = HeldOut(held_test.log, with_candidates(held_test.cases, candidates))
@@ -137,11 +138,11 @@ def _method(log: InteractionLog, settings: SplitSettings, valid: Given | None, t
 # ---------------------------------------------------------------------------------------------- which rows are held out
 
 
-def _parts(log: InteractionLog, method: str, settings: SplitSettings, seed: int) -> pl.Series:
+def _parts(log: InteractionLog, method: str, settings: SplitSettings, drawn: Lots) -> pl.Series:
     """The part of each row (TRAIN, VALID or TEST). What decides sees no item and no value."""
     blind = log.frame.drop("item", "value", "part", strict=False).with_row_index("row").cast({"row": pl.Int64})
     decide = _METHODS[method]
-    part = decide(blind.with_columns(_units(blind)), settings, stream(seed, "split", method))
+    part = decide(blind.with_columns(_units(blind)), settings, drawn.named("split", method))
     if part is None or not (part == TRAIN).any() or not (part == TEST).any():
         raise DataError(
             f"{log.source}: too small for split = '{method}': {_counts(log)}; use more data or --split none"
@@ -162,13 +163,13 @@ def _units(rows: pl.DataFrame) -> list[pl.Expr]:
     return [basket.alias("basket_unit"), user.alias("user_unit")]
 
 
-def _later_baskets(rows: pl.DataFrame, settings: SplitSettings, _: np.random.Generator) -> Array | None:
+def _later_baskets(rows: pl.DataFrame, settings: SplitSettings, _: Source) -> Array | None:
     start = pl.col("time").min().over("basket_unit").to_physical() if "time" in rows.columns else pl.col("basket_unit")
     starts = rows.select(start=start, first=pl.col("row") == pl.col("basket_unit"))
     return _by_time(starts["start"].to_numpy(), starts["first"].to_numpy(), settings)
 
 
-def _later_rows(rows: pl.DataFrame, settings: SplitSettings, _: np.random.Generator) -> Array | None:
+def _later_rows(rows: pl.DataFrame, settings: SplitSettings, _: Source) -> Array | None:
     return _by_time(rows["time"].to_physical().to_numpy(), np.ones(len(rows), bool), settings)
 
 
@@ -187,7 +188,7 @@ def _by_time(start: Array, counted: Array, settings: SplitSettings) -> Array | N
     return part
 
 
-def _last_rows(rows: pl.DataFrame, settings: SplitSettings, _: np.random.Generator) -> Array:
+def _last_rows(rows: pl.DataFrame, settings: SplitSettings, _: Source) -> Array:
     backwards = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64).over("user_unit")
     counted = rows.sort("time", "row").with_columns(from_end=backwards, n=pl.len().over("user_unit")).sort("row")
     from_end, n = counted["from_end"].to_numpy(), counted["n"].to_numpy()
@@ -197,8 +198,9 @@ def _last_rows(rows: pl.DataFrame, settings: SplitSettings, _: np.random.Generat
     return part
 
 
-def _random_rows(rows: pl.DataFrame, settings: SplitSettings, rng: np.random.Generator) -> Array:
-    drawn = rows.select("user_unit", draw=pl.Series(rng.random(len(rows))))
+def _random_rows(rows: pl.DataFrame, settings: SplitSettings, rng: Source) -> Array:
+    names = [column for column in ("client", "user", "basket", "time") if column in rows.columns]
+    drawn = rows.select("user_unit", draw=pl.Series(lots(rng, rows, names)))
     draw = drawn["draw"].to_numpy()
     kept = drawn.select(pl.col("draw") == pl.col("draw").max().over("user_unit")).to_series().to_numpy()
     part = np.where(
@@ -207,16 +209,21 @@ def _random_rows(rows: pl.DataFrame, settings: SplitSettings, rng: np.random.Gen
     return np.where(kept, TRAIN, part)
 
 
-def _random_users(rows: pl.DataFrame, settings: SplitSettings, rng: np.random.Generator) -> Array | None:
+def _random_users(rows: pl.DataFrame, settings: SplitSettings, rng: Source) -> Array | None:
     """Units are drawn in the order of their ids, so that the order of the rows does not matter."""
     ids = [column for column in ("client", "user", "basket") if column in rows.columns]
     units = rows.group_by("user_unit").agg(pl.col(ids).min(), n=pl.len())
     eligible = units.filter(pl.col("n") >= 2).sort(ids, nulls_last=True)
     if not len(eligible):
         return None
-    order = rng.permutation(len(eligible))
     tests = max(1, round(settings.test_share * len(eligible)))
     valids = max(1, round(settings.valid_share * len(eligible))) if settings.valid_share > 0 else 0
+    if isinstance(rng, Lots):  # then each by its own lot, and how many they are is a matter of luck
+        draw = lots(rng, eligible, ids)
+        order, tests = np.argsort(draw), int((draw < settings.test_share).sum())
+        valids = int((draw < settings.test_share + settings.valid_share).sum()) - tests
+    else:
+        order = rng.permutation(len(eligible))
     part = np.full(len(rows), TRAIN)
     owner = rows["user_unit"]
     for code, chosen in ((TEST, order[:tests]), (VALID, order[tests : tests + valids])):
@@ -224,7 +231,7 @@ def _random_users(rows: pl.DataFrame, settings: SplitSettings, rng: np.random.Ge
     return part
 
 
-_METHODS: dict[str, Callable[[pl.DataFrame, SplitSettings, np.random.Generator], Array | None]] = {
+_METHODS: dict[str, Callable[[pl.DataFrame, SplitSettings, Source], Array | None]] = {
     "carts": _later_baskets,
     "next-basket": _later_baskets,
     "time": _later_rows,
@@ -241,21 +248,21 @@ def _held(
     method: str,
     parts: tuple[InteractionLog, InteractionLog, InteractionLog],
     settings: SplitSettings,
-    seed: int,
+    drawn: Lots,
     clean: _Clean,
 ) -> tuple[HeldOut | None, HeldOut]:
     train, valid, test = parts
     known = pl.concat([train.frame, valid.frame])
     held_valid = None
     if len(valid):
-        held_valid = HeldOut(valid, _cases(method, clean(valid), train.frame, settings, seed, "valid"))
-    return held_valid, HeldOut(test, _cases(method, clean(test), known, settings, seed, "test"))
+        held_valid = HeldOut(valid, _cases(method, clean(valid), train.frame, settings, drawn, "valid"))
+    return held_valid, HeldOut(test, _cases(method, clean(test), known, settings, drawn, "test"))
 
 
 def _cases(
-    method: str, held: InteractionLog, known: pl.DataFrame, settings: SplitSettings, seed: int, part: str
+    method: str, held: InteractionLog, known: pl.DataFrame, settings: SplitSettings, drawn: Lots, part: str
 ) -> pl.DataFrame:
-    rng = stream(seed, "split", "targets", part)
+    rng = drawn.named("split", "targets", part)
     match method:
         case "carts":
             return cart_cases(held.frame, settings.max_targets, rng)
@@ -268,7 +275,7 @@ def _cases(
 
 
 def _given(
-    log: InteractionLog, settings: SplitSettings, seed: int, valid: Given | None, test: Given | None, clean: _Clean
+    log: InteractionLog, settings: SplitSettings, drawn: Lots, valid: Given | None, test: Given | None, clean: _Clean
 ) -> tuple[InteractionLog, HeldOut | None, HeldOut | None]:
     """The parts as a person divided them: the `part` column, then whatever `valid` and `test` add."""
     parts = _part_column(log)
@@ -284,7 +291,7 @@ def _given(
         if rows is not None:
             _refuse_overlap(known, rows, name)
             known = known.with_frame(pl.concat([known.frame, rows.frame], how="diagonal"))
-            held[name] = HeldOut(rows, _cases_of_rows(clean(rows), settings, seed, name))
+            held[name] = HeldOut(rows, _cases_of_rows(clean(rows), settings, drawn, name))
         elif brought is not None and brought.cases is not None:
             held[name] = HeldOut(train.with_frame(train.frame.clear()), given_cases(brought.cases, known.frame, name))
     if held["test"] is None:
@@ -306,9 +313,9 @@ def _without_part(log: InteractionLog | None) -> InteractionLog | None:
     return None if log is None else log.with_frame(log.frame.drop("part", strict=False))
 
 
-def _cases_of_rows(rows: InteractionLog, settings: SplitSettings, seed: int, part: str) -> pl.DataFrame:
+def _cases_of_rows(rows: InteractionLog, settings: SplitSettings, drawn: Lots, part: str) -> pl.DataFrame:
     if rows.has("basket") and rows.frame["basket"].is_not_null().any():
-        return cart_cases(rows.frame, settings.max_targets, stream(seed, "split", "targets", part))
+        return cart_cases(rows.frame, settings.max_targets, drawn.named("split", "targets", part))
     return user_cases(rows.frame, None)
 
 

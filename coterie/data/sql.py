@@ -1,14 +1,12 @@
 """Logs from databases: one query through a SQLAlchemy URL, read-only, streamed into columns.
 
 A LOG that is a URL (``postgresql://reader@db.example/shop``, ``sqlite:///shop.db``), or ``env:NAME`` for the URL in an
-environment variable, is a database; ``query`` says which rows. What is shown or written of a URL never has its
-password: it is ``***`` there, and whoever reads such a URL again takes the password from COTERIE_DB_PASSWORD.
+environment variable, is a database; ``query`` says which rows. Addresses and passwords are as in `coterie.storage`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,18 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 
 from coterie.data.cells import column_of, series_of
-from coterie.errors import ConfigError, DataError, EnvironmentFault, MissingExtra
+from coterie.errors import ConfigError, DataError, EnvironmentFault
 from coterie.settings import DataSettings, is_database
+from coterie.storage import engine_of, named, said, url_of
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
 BATCH = 50_000  # rows that are held as Python objects at a time
-HIDDEN = "***"
-PASSWORD = "COTERIE_DB_PASSWORD"  # noqa: S105 - the name of a variable, no password
 
 _EXAMPLE = "Name a query, as in --query 'SELECT customer, sku, ordered_at FROM order_lines' or --query @lines.sql"
-_SECRET = re.compile(r"pass|pwd|secret|token|odbc_connect", re.IGNORECASE)
 _READ_ONLY = {
     "sqlite": "PRAGMA query_only = ON",
     "mysql": "SET SESSION TRANSACTION READ ONLY",
@@ -49,7 +45,7 @@ class Database:
     address: str = field(repr=False)
 
     def __str__(self) -> str:
-        return self.address if self.address.startswith("env:") else shown(self.address)
+        return named(self.address)
 
     @property
     def name(self) -> str:
@@ -72,20 +68,6 @@ def source_of(text: str | Path | Database) -> Source:
     if isinstance(text, Path | Database):
         return text
     return Database(text) if is_database(text) else Path(text)
-
-
-def shown(url: str) -> str:
-    """A database URL as it may be seen: ``***`` for its password, and for whatever its options may hide.
-
-    >>> shown("postgresql://ann:secret@db/shop?sslmode=require")
-    'postgresql://ann:***@db/shop?sslmode=require'
-    """
-    try:
-        parsed = _parsed(url)
-    except ConfigError:  # whatever it is: nothing before its last @ is shown
-        return re.sub(r"://.*@", f"://{HIDDEN}@", url)
-    hidden = {key: HIDDEN if _SECRET.search(key) else value for key, value in parsed.query.items()}
-    return parsed.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", HIDDEN)
 
 
 def refuse_idle_query(logs: Iterable[str | Path | Database], settings: DataSettings) -> None:
@@ -116,8 +98,10 @@ def read_query(database: Database, query: str | None, at_most: int | None = None
         MissingExtra: PostgreSQL's driver is not installed.
     """
     statement = _statement(query, database)
-    url = _url(database)
-    engine = _engine(url, database)
+    url = url_of(database.address)
+    if url.get_backend_name() == "sqlite":
+        _refuse_missing_file(url, database)
+    engine = engine_of(str(database), url)
     try:
         with _connection(engine, database, url) as connection:
             return _frame(connection, statement, at_most, database)
@@ -149,79 +133,6 @@ def _statement(query: str | None, database: Database) -> str:
     return text
 
 
-def _url(database: Database) -> URL:
-    """The URL to connect to, with its password.
-
-    Raises:
-        ConfigError: the variable or the password is missing, or it is no URL; nothing secret is in the message.
-    """
-    text = database.address
-    if text.startswith("env:"):
-        variable = text.removeprefix("env:")
-        text = os.environ.get(variable, "")
-        if "://" not in text:
-            state = "holds no database URL" if text else "is not set"
-            raise ConfigError(
-                f"{database}: the environment variable {variable} {state}; set it to a URL such as "
-                "postgresql://user:password@host/database"
-            )
-    url = _parsed(text)
-    if not database.address.startswith("env:") and (keys := [key for key in url.query if _SECRET.search(key)]):
-        raise ConfigError(
-            f"{database}: '{keys[0]}' does not belong into an address that is written down; put the whole URL into an "
-            "environment variable and name it, as in env:SHOP_URL"
-        )
-    if url.drivername in ("postgresql", "postgres"):  # versions of SQLAlchemy differ in its driver: ours is the extra's
-        url = url.set(drivername="postgresql+psycopg")
-    return _with_password(url, database)
-
-
-def _with_password(url: URL, database: Database) -> URL:
-    given = os.environ.get(PASSWORD)
-    if url.password == HIDDEN and not given:
-        raise ConfigError(f"{database}: its password was not written down; put it into {PASSWORD} and call again")
-    return url.set(password=given) if given and url.host and url.password in (None, "", HIDDEN) else url
-
-
-def _parsed(text: str) -> URL:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(text)
-    except (ArgumentError, ValueError):
-        start = text.split("://", maxsplit=1)[0]
-        raise ConfigError(
-            f"{start}://...: is no database URL; it should look like postgresql://user@host:5432/database or "
-            "sqlite:///shop.db, with % @ : / in names and passwords written as %25 %40 %3A %2F"
-        ) from None
-
-
-def _engine(url: URL, database: Database) -> Engine:
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import NoSuchModuleError
-    from sqlalchemy.pool import NullPool
-
-    if url.get_backend_name() == "sqlite":
-        _refuse_missing_file(url, database)
-    waiting = {"connect_timeout": 15} if url.drivername == "postgresql+psycopg" else {}
-    if "connect_timeout" in url.query:
-        waiting = {}
-    try:
-        return create_engine(url, poolclass=NullPool, connect_args=waiting, hide_parameters=True)
-    except NoSuchModuleError:
-        raise ConfigError(
-            f"{database}: '{url.drivername}' is no database that SQLAlchemy knows here; install its dialect, or name a "
-            "file on this machine"
-        ) from None
-    except ImportError as error:
-        if url.drivername == "postgresql+psycopg":
-            raise MissingExtra(f"{database}", "postgres") from None
-        raise EnvironmentFault(
-            f"{database}: the driver for '{url.drivername}' is not installed ({error}); pip install it"
-        ) from None
-
-
 def _refuse_missing_file(url: URL, database: Database) -> None:
     """SQLite would make the file."""
     path = url.database or ":memory:"
@@ -238,7 +149,7 @@ def _connection(engine: Engine, database: Database, url: URL) -> Iterator[Connec
         opened = engine.connect()
     except SQLAlchemyError as error:
         raise EnvironmentFault(
-            f"{database}: cannot be connected to ({_said(error, url)}); check host, port, user and password, and that "
+            f"{database}: cannot be connected to ({said(error, url)}); check host, port, user and password, and that "
             "the server runs"
         ) from None
     try:
@@ -246,8 +157,8 @@ def _connection(engine: Engine, database: Database, url: URL) -> Iterator[Connec
             yield _read_only(opened)
     except DBAPIError as error:
         if error.connection_invalidated:
-            raise EnvironmentFault(f"{database}: the connection broke ({_said(error, url)}); try again") from None
-        raise DataError(f"{database}: refuses the query ({_said(error, url)}); correct --query") from None
+            raise EnvironmentFault(f"{database}: the connection broke ({said(error, url)}); try again") from None
+        raise DataError(f"{database}: refuses the query ({said(error, url)}); correct --query") from None
 
 
 def _read_only(connection: Connection) -> Connection:
@@ -258,13 +169,6 @@ def _read_only(connection: Connection) -> Connection:
         connection.exec_driver_sql(_READ_ONLY[backend])
         connection.rollback()  # it counts from the next transaction on
     return connection.execution_options(stream_results=True, yield_per=BATCH, no_parameters=True)
-
-
-def _said(error: Exception, url: URL) -> str:
-    """The first line of what the driver says, without the password even if the driver repeats it."""
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-    text = lines[0]
-    return text.replace(str(url.password), HIDDEN) if url.password else text
 
 
 def _frame(connection: Connection, statement: str, at_most: int | None, database: Database) -> pl.DataFrame:

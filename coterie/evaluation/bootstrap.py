@@ -52,7 +52,7 @@ def intervals(
     label = bundles(group, MOST_GROUPS, stream)
     if not values or not len(label) or label.max() < 1:
         return {}
-    means = _resampled_means(group_sums([*values.values()], label), np.bincount(label), resamples, stream)
+    means = resampled_means(group_sums([*values.values()], label), np.bincount(label), resamples, stream)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return {name: (float(low[m]), float(high[m])) for m, name in enumerate(values)}
@@ -71,8 +71,10 @@ def group_sums(values: list[Floats], label: Integers) -> Floats:
     return np.stack([np.bincount(label, array) for array in values], axis=1)
 
 
-def _resampled_means(sums: Floats, sizes: Integers, resamples: int, stream: np.random.Generator) -> Floats:
+def resampled_means(sums: Floats, sizes: Integers, resamples: int, stream: np.random.Generator) -> Floats:
     """Ratio of sums under `resamples` draws of groups with replacement: float64 [resamples, metrics].
+
+    `sums` (float64 [groups, metrics]) as from `group_sums`, `sizes` (int64 [groups]) the number of cases of each group.
 
     A draw is the vector of how often each group came, so one matrix product serves all metrics; draws come in batches
     that bound the memory.

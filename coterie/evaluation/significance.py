@@ -156,7 +156,7 @@ def joining(
     gain = together - alone
     gain[np.abs(gain) <= _UNCHANGED] = 0.0
     changes = sorted((_change(c.client, a, g) for c, a, g in zip(compared, alone, gain, strict=True)), key=_by_amount)
-    sure = _holm([c.p_value for c in compared], alpha)
+    sure = holm([c.p_value for c in compared], alpha)
     return Joining(
         metric=metric,
         helped=int((gain > 0).sum()),
@@ -196,8 +196,8 @@ def _over_clients(gain: Floats) -> float | None:
     return float(wilcoxon(changed).pvalue) if len(changed) else 1.0
 
 
-def _holm(p_values: Sequence[float | None], alpha: float) -> np.ndarray:
-    """Which hypotheses Holm's step-down procedure rejects (Holm 1979); None is not tested."""
+def holm(p_values: Sequence[float | None], alpha: float) -> np.ndarray:
+    """Which hypotheses Holm's step-down procedure rejects (Holm 1979): bool [hypotheses]; None is not tested."""
     rejected = np.zeros(len(p_values), bool)
     tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     for step, (p, i) in enumerate(tested):

@@ -33,8 +33,15 @@ class FitData:
     training: Population
 
     @classmethod
-    def of(cls, log: InteractionLog, augmented: AugmentSettings | None = None, seed: int = 0) -> FitData:
-        catalogue = Catalogue.of(log)
+    def of(
+        cls,
+        log: InteractionLog,
+        augmented: AugmentSettings | None = None,
+        seed: int = 0,
+        catalogue: Catalogue | None = None,
+    ) -> FitData:
+        """The rows of `log`, over its own items or over those of `catalogue`."""
+        catalogue = catalogue or Catalogue.of(log)
         people, index = population(log, catalogue)
         return cls(log, catalogue, people, index, augment(people, augmented or AugmentSettings(), seed))
 

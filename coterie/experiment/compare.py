@@ -64,12 +64,12 @@ def compare_silos(
     metric = headline(settings.at)
     for client, available in states:
         name = bench.people.names[client]
-        own = _usable(cases.of_client(name, available.items), settings)
+        own = usable(cases.of_client(name, available.items), settings)
         if not len(own):
             skipped.append(name)
             gains.append(ClientGain(name, None, None))
             continue
-        found = _measure_schemes(model, available, own, settings)
+        found = measure_schemes(model, available, own, settings)
         for scheme, result in found.items():
             measured.setdefault(scheme, []).append(result)
         gain = _paired_gain(found, metric, settings, bench.seed)
@@ -94,12 +94,14 @@ def compare_devices(
 
     A single person's log cannot rank what that person never touched, so nobody is compared with training alone.
     """
-    own = _usable(cases.all(), settings)
-    together = _measure_schemes(model, states, own, settings)
+    own = usable(cases.all(), settings)
+    together = measure_schemes(model, states, own, settings)
     clients = cases.answerable_clients()
     names, label = np.unique(clients.to_numpy(), return_inverse=True)
     by_client = {scheme: result.means_by(label, len(names)) for scheme, result in together.items()}
     rows = [_device_row(bench, str(name), at, by_client) for at, name in enumerate(names[:MOST_LISTED])]
+    if bench.people.one_user_each:  # a device is called as its user is, and whoever reads a result need not know users
+        rows = [{**row, "client": f"device {at + 1}"} for at, row in enumerate(rows)]
     macro = {
         scheme: {metric: float(np.nanmean(values)) for metric, values in found.items()}
         for scheme, found in by_client.items()
@@ -136,11 +138,12 @@ def summarise(comparison: Comparison, settings: EvaluationSettings, seed: int, s
     }
 
 
-def _usable(cases: Cases, settings: EvaluationSettings) -> Cases:
+def usable(cases: Cases, settings: EvaluationSettings) -> Cases:
+    """The cases as the settings let them be asked: with or without past baskets."""
     return cases if settings.history else replace(cases, query=cases.query.without_history())
 
 
-def _measure_schemes(
+def measure_schemes(
     model: Model, states: ClientStates, cases: Cases, settings: EvaluationSettings
 ) -> dict[str, Measured]:
     """Every scheme that has a state, on the same cases."""

@@ -16,7 +16,9 @@ from coterie.experiment.watch import criterion
 from coterie.federation.localstore import UserStore
 from coterie.federation.loop import AfterRound, pinned, run_rounds
 from coterie.federation.mix import WEIGHTS, MixChoice, choose_weight
+from coterie.federation.release import Exit
 from coterie.models.base import Model, SumModel, narrow_items
+from coterie.models.features import item_features
 from coterie.models.text import similarity
 from coterie.privacy.plan import Plan
 from coterie.types import Array, Cases, Items, Population, Query, Scores, State
@@ -42,6 +44,10 @@ class Bench:
     """Most rounds of a training; None: as many as the model wants."""
     notify: Notify = silent
     public: Mapping[str, Array] = field(default_factory=dict)
+    summed: Population | None = None
+    """Whose rows the federation sums, where these are not all: rows that clients keep for a choice at home."""
+    exit: Exit = field(default_factory=Exit)
+    """The way out of what is summed, and who pays for it."""
 
     @property
     def people(self) -> Population:
@@ -62,23 +68,38 @@ class Bench:
         start: State | None = None,
         after: AfterRound | None = None,
         store: UserStore | None = None,
+        what: str = "training",
     ) -> State:
         """Train over all clients by sums; `start` continues from a checkpoint, `store` holds what stays at clients."""
-        engine = LocalEngine(self.fit.training, self.threads, self.block, self._progress, store)
-        return run_rounds(model, start or self.start(model), engine, self.plan, after, self.rounds)
+        engine = LocalEngine(self.taught, self.threads, self.block, self._progress, store, self.seed, what)
+        state = start or self.start(model)
+        return run_rounds(model, state, engine, self.plan, after, self.rounds, self.exit, f"{model.name}: {what}")
+
+    @property
+    def taught(self) -> Population:
+        """Whose rows the federation sums."""
+        return self.fit.training if self.summed is None else self.summed
 
     def start(self, model: Model) -> State:
-        """The state before the first round."""
-        return model.init(len(self.fit.catalogue), self.public, self.seed)
+        """The state before the first round; under a plan with noise the model knows how much of it there will be."""
+        public = dict(self.public)
+        if self.plan.private:
+            shares = model.budget(model.init(len(self.fit.catalogue), public, self.seed))
+            public["noise_multiplier"] = np.array(self.plan.total_multiplier(shares), np.float64)
+            public["max_users"] = np.array(self.plan.max_users, np.int64)
+        return model.init(len(self.fit.catalogue), public, self.seed)
 
     def alone(self, model: Model, client: int) -> State:
-        """Train one client by itself, on the catalogue that it ranks; clipped and quantised as in the federation."""
+        """Train one client by itself, on the catalogue that it ranks; clipped and quantised as in the federation.
+
+        What stays at home needs no noise, and where the plan has noise, no clipping either.
+        """
         items = self.items_of(client)
         users = self.fit.own_block(client, items)
         only = Population(users, np.array([0, users.n_users]), (self.people.names[client],))
         engine = LocalEngine(only, self.threads, self.block)
         start = model.init(len(items), self._narrowed(items), self.seed)
-        plan = Plan(clip_norm=self.plan.clip_norm, ring_bits=self.plan.ring_bits)
+        plan = Plan(clip_norm=None if self.plan.private else self.plan.clip_norm)
         return run_rounds(model, start, engine, plan, rounds=self.rounds)
 
     def centralised(self, model: Model) -> State:
@@ -102,7 +123,7 @@ class Bench:
 
 
 def public_of(model: Model, fit: FitData) -> Mapping[str, Array]:
-    """What a model may know without any log: what kind of data it is, and the similarity of item texts.
+    """What a model may know without any log: what kind of data it is, and what the texts of items say of them.
 
     Values are ratings where the log has no baskets; beside baskets they are quantities.
     """
@@ -112,6 +133,9 @@ def public_of(model: Model, fit: FitData) -> Mapping[str, Array]:
     titles = fit.catalogue.titles() if model.terms().text else []
     if sum(title is not None for title in titles) > 1:
         known |= similarity(titles)
+    if model.uses_features:
+        known["timed"] = np.array(fit.log.has("time"), np.int64)
+        known |= item_features(fit.catalogue.texts, fit.catalogue.items)
     return known
 
 

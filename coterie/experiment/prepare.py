@@ -23,6 +23,8 @@ from coterie.data.rowsteps import Guests
 from coterie.data.splits import Given, Split, split
 from coterie.data.sql import refuse_idle_query
 from coterie.errors import ConfigError
+from coterie.experiment.private import rows_that_count
+from coterie.privacy.plan import Plan
 from coterie.settings import Settings
 
 
@@ -33,6 +35,7 @@ class Prepared:
     split: Split
     report: CleaningReport
     counting: tuple[Step, ...]
+    plan: Plan
 
     def fit_log(self, *, with_validation: bool) -> tuple[InteractionLog, CleaningReport]:
         """The rows to fit, cleaned, and the whole report."""
@@ -42,7 +45,7 @@ class Prepared:
         fitted, report = clean(log, self.counting)
         report = self.report.merged(report)
         require_rows(fitted, report)
-        return fitted, report
+        return rows_that_count(fitted, self.plan), report
 
 
 def read_inputs(
@@ -66,10 +69,15 @@ def read_inputs(
 
 
 def prepare(
-    log: InteractionLog, settings: Settings, given: dict[str, Given], candidates: pl.DataFrame | None = None
+    log: InteractionLog,
+    settings: Settings,
+    given: dict[str, Given],
+    candidates: pl.DataFrame | None = None,
+    plan: Plan | None = None,
 ) -> Prepared:
-    """Clean row by row, split, and assign clients."""
-    steps = steps_for(settings.clean, log)
+    """Clean row by row, split, and assign clients; under a plan with noise by public constants alone."""
+    plan = plan or Plan()
+    steps = steps_for(settings.clean, log, constant=plan.private)
     by_row = tuple(step for step in steps if step.scope == "row")
     counting = tuple(step for step in steps if step.scope == "log")
     cleaned, report = clean(log, by_row)
@@ -93,9 +101,10 @@ def prepare(
         test=parts.get("test"),
         candidates=candidates,
         clean_held=clean_held,
+        alone=plan.private,
     )
     report = report.merged(CleaningReport.summed(on_held, "held-out rows"))
-    return Prepared(assign_clients(divided, settings.clients, settings.run.seed), report, counting)
+    return Prepared(assign_clients(divided, settings.clients, settings.run.seed), report, counting, plan)
 
 
 def _read_given(path: Path, settings: Settings, accept_proposal: bool) -> Given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,14 @@ def resumable(folder: Path) -> bool:
     return (folder / CONFIG_FILE).exists() and not (folder / MANIFEST).exists()
 
 
-def write_request(folder: Path, settings: Settings, log: InteractionLog, *, accept_proposal: bool) -> None:
+def run_name(folder: Path | None) -> str:
+    """What the ledger calls a run: that of the folder where it was begun before, else a new name, like no other."""
+    if folder is not None and (folder / INPUTS_FILE).exists():
+        return str(read_json(folder / INPUTS_FILE).get("run") or folder.name)
+    return f"{'run' if folder is None else folder.name}-{secrets.token_hex(4)}"
+
+
+def write_request(folder: Path, settings: Settings, log: InteractionLog, *, accept_proposal: bool, name: str) -> None:
     """Write the digests of the input files, then ``config.toml``, complete: where it is, the run can be resumed.
 
     Of databases the rows as they were read are digested. Their passwords are not written.
@@ -64,7 +72,7 @@ def write_request(folder: Path, settings: Settings, log: InteractionLog, *, acce
     files = [*(str(source) for source in sources if isinstance(source, Path)), data.items, data.users]
     paths = [path for path in (*files, split.test, split.valid, split.candidates) if path is not None]
     digests = {path: sha256_of(Path(path)) for path in paths}
-    content: dict[str, Any] = {"accept_proposal": accept_proposal, "sha256": digests}
+    content: dict[str, Any] = {"run": name, "accept_proposal": accept_proposal, "sha256": digests}
     if any(isinstance(source, Database) for source in sources):
         content["rows_sha256"] = digest_of(log.frame, log.texts)
     write_text(folder / INPUTS_FILE, json.dumps(content, indent=2) + "\n")
@@ -81,6 +89,21 @@ def read_request(folder: Path) -> tuple[Settings, bool]:
         raise RunError(f"{folder}: this run is finished; there is nothing to resume")
     if not (folder / CONFIG_FILE).exists():
         raise RunError(f"{folder}: not an interrupted run (it has no {CONFIG_FILE})")
+    return _request(folder)
+
+
+def read_finished(folder: Path) -> tuple[Settings, bool]:
+    """What a finished run was asked for, where its inputs are still there and the same; as `read_request`.
+
+    Raises:
+        RunError: the run was made in memory, or an input file has changed since.
+    """
+    if not (folder / CONFIG_FILE).exists():
+        raise RunError(f"{folder}: was trained in memory, so its logs are not known (it has no {CONFIG_FILE})")
+    return _request(folder)
+
+
+def _request(folder: Path) -> tuple[Settings, bool]:
     settings = build(read_toml(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
     request = read_json(folder / INPUTS_FILE)
     for path, digest in request.get("sha256", {}).items():
@@ -89,6 +112,12 @@ def read_request(folder: Path) -> tuple[Settings, bool]:
         if sha256_of(Path(path)) != digest:
             raise RunError(f"{path}: changed since {folder} was started; start a new run")
     return settings, bool(request.get("accept_proposal", False))
+
+
+def forget_inputs(folder: Path) -> None:
+    """Drop the digests of the inputs: of a run that shows nothing but noised sums, they would show something else."""
+    content = {key: value for key, value in read_json(folder / INPUTS_FILE).items() if not key.endswith("sha256")}
+    write_text(folder / INPUTS_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def check_rows(folder: Path, log: InteractionLog) -> None:

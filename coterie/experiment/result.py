@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from coterie.data.splits import Split
+from coterie.experiment.charged import Charged
 from coterie.experiment.compare import Comparison, headline, summarise
 from coterie.experiment.estimate import state_bytes
 from coterie.experiment.fitting import Bench
+from coterie.experiment.privacyfacts import privacy_facts
+from coterie.experiment.private import ASSORTMENT
 from coterie.experiment.run import Run
 from coterie.experiment.tidy import finite
 from coterie.federation.mix import DEFAULT_WEIGHT, MixChoice
@@ -49,13 +52,17 @@ class Facts:
     """What each round of the training summed: records of ``metrics.jsonl``."""
     timing: dict[str, float]
     folder: Path | None
+    sealed: bool = False
+    """Whether nothing but noised sums is shown."""
 
 
-def build_result(run: Run, choices: Choices, comparison: Comparison | None, facts: Facts) -> dict[str, Any]:
+def build_result(run: Run, choices: Choices, comparison: Comparison | Charged | None, facts: Facts) -> dict[str, Any]:
     """Everything about one training, fit for any JSON reader (NaN is null)."""
     settings, bench = facts.settings, facts.bench
     measured: dict[str, Any] = {"metrics": {}, "per_client": []}
-    if comparison is not None:
+    if isinstance(comparison, Charged):
+        measured = comparison.as_result()
+    elif comparison is not None:
         measured = summarise(comparison, settings.evaluation, settings.run.seed, bench.silos)
     for row in (row for row in measured["per_client"] if row.get("mix")):
         row["mix_weight"] = choices.mix_weight(row["client"])
@@ -68,16 +75,17 @@ def build_result(run: Run, choices: Choices, comparison: Comparison | None, fact
         "engine": "local",
         "seed": settings.run.seed,
         "scope": "simulation",
-        "data": _data(bench),
+        "data": _data(bench, sealed=facts.sealed),
         **measured,
-        "split": {"method": facts.split.method, "note": facts.split.note},
+        "split": {"method": facts.split.method, "note": None if facts.sealed else facts.split.note},
         "cleaning": facts.cleaning,
         "caveats": [
-            *_caveats(settings, bench, measured.get("comparison")),
+            *_caveats(settings, bench, measured.get("comparison"), sealed=facts.sealed),
+            *([ASSORTMENT] if facts.plan.private and settings.data.items is None else []),
             *_of_model(run, measured["metrics"], headline(settings.evaluation.at)),
         ],
         "early_stopping": {"patience": settings.run.patience, "best_round": choices.rounds},
-        "privacy": _privacy(facts.plan, facts.rounds),
+        "privacy": privacy_facts(facts.plan, facts.rounds, bench.exit),
         "traffic": {
             "upload_bytes_per_client": sum(sent),
             "upload_bytes_per_round": max(sent, default=0),
@@ -89,7 +97,11 @@ def build_result(run: Run, choices: Choices, comparison: Comparison | None, fact
     return tidy
 
 
-def _data(bench: Bench) -> dict[str, int]:
+def _data(bench: Bench, *, sealed: bool) -> dict[str, int | None]:
+    if sealed:
+        hidden = dict.fromkeys(("users", "guests", "interactions", "baskets"))
+        public = {"clients": len(bench.people), "one_user_each": bench.people.one_user_each}
+        return {**hidden, "items": len(bench.fit.catalogue), **public}
     guests = int(bench.fit.index.user.null_count())
     return {
         "users": len(bench.fit.index) - guests,
@@ -101,27 +113,10 @@ def _data(bench: Bench) -> dict[str, int]:
     }
 
 
-def _privacy(plan: Plan, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    parts = {part["name"]: part for record in rounds for part in record["parts"]}
-    return {
-        "unit": "user",
-        "epsilon": plan.epsilon,
-        "delta": None,
-        "noise": plan.noise,
-        "aggregation": plan.aggregation,
-        "accountant": None,
-        "neighbours": "add-or-remove-one",
-        "rounds": len(rounds),
-        "clip_norm": plan.clip_norm,
-        "min_clients": plan.min_clients,
-        "ring_bits": plan.ring_bits,
-        "parts": list(parts.values()),
-        "statement": "no differential privacy: sums are exact and the server sees each client's contribution",
-    }
-
-
-def _caveats(settings: Settings, bench: Bench, compared: Any) -> list[str]:
+def _caveats(settings: Settings, bench: Bench, compared: Any, *, sealed: bool) -> list[str]:
     found = ["Raw metrics of a simulation: one process held all logs, and the metrics are outside any epsilon."]
+    if sealed:
+        found = ["Metrics are means over users, released as one noised sum that epsilon covers."]
     if compared is not None and (len(settings.data.logs) < 2 or settings.clients.shops):
         found.append(
             "The clients are parts of one log: gains measured on one retailer's data, or on synthetic data, say little "

@@ -193,7 +193,8 @@ class Run:
     def sign(self, folder: Path) -> Path:
         """Write the result beside the model and sign everything in `folder`: the run is finished then."""
         write_text(folder / RESULT_FILE, json.dumps(self.result, indent=2, allow_nan=False) + "\n")
-        sign_folder(folder, {"coterie": __version__, "model": self.settings(), "clients": list(self.clients)})
+        facts = {"coterie": __version__, "model": self.settings(), "clients": list(self.clients)}
+        sign_folder(folder, facts | {"releasable": (self.result.get("privacy") or {}).get("releasable", True)})
         self.path = folder
         return folder
 

@@ -20,19 +20,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from coterie.errors import EnvironmentFault, RunError
-from coterie.files import read_bytes, sha256_of, write_text
+from coterie.files import home, read_bytes, sha256_of, write_text
 
 MANIFEST, IDENTITY, TRUSTED = "manifest.json", "identity.pem", "trusted_keys"
 CHECKPOINTS = "checkpoint"
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-
-
-def home() -> Path:
-    """The folder of this installation's key."""
-    if named := os.environ.get("COTERIE_HOME"):
-        return Path(named)
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(base) / "coterie"
 
 
 def fingerprint(public_key: bytes) -> str:

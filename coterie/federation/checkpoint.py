@@ -8,6 +8,7 @@ of a federation keep theirs at home.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,6 +76,16 @@ class Checkpoints:
 def save_state(path: Path, state: State) -> None:
     """Write a model file: the arrays of a state and how many rounds it has seen. No time, engine or run id."""
     write_arrays(path, {**state.arrays, ROUND: np.array(state.round, np.int64)})
+
+
+def state_digest(state: State) -> bytes:
+    """SHA-256 of a state: what all parties of a round must have before them."""
+    digest = hashlib.sha256(str(state.round).encode())
+    for name in sorted(state.arrays):
+        array = np.ascontiguousarray(state.arrays[name])
+        digest.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
+        digest.update(array.view(np.uint8).reshape(-1).data if array.size else b"")
+    return digest.digest()
 
 
 def load_state(path: Path) -> State:

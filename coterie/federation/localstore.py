@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from coterie.files import read_arrays, write_arrays
-from coterie.types import Array, LocalStore
+from coterie.types import Array, LocalStore, Pointers
 
 TAG = "__commit__"
 
@@ -65,9 +65,9 @@ class UserStore:
         self._committed: dict[str, Array] = {}
         self._staged: dict[str, Array] = {}
 
-    def view(self, start: int, stop: int) -> LocalStore:
-        """The store of the users `start` to `stop` (exclusive)."""
-        return _View(self, start, stop)
+    def view(self, start: int, stop: int, rows: Pointers | None = None) -> LocalStore:
+        """The store of the users `start` to `stop` (exclusive), or of those among `rows` (of the population)."""
+        return _View(self, slice(start, stop) if rows is None else rows[start:stop])
 
     def commit(self) -> None:
         """Make all staged values visible together; users without a staged value keep theirs (zeros at first)."""
@@ -98,8 +98,8 @@ class UserStore:
 class _View:
     """Some users' rows of a `UserStore`."""
 
-    def __init__(self, store: UserStore, start: int, stop: int) -> None:
-        self.store, self.rows = store, slice(start, stop)
+    def __init__(self, store: UserStore, rows: slice | Pointers) -> None:
+        self.store, self.rows = store, rows
 
     def get(self, name: str) -> Array | None:
         found = self.store.committed(name)

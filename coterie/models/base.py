@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from coterie.errors import ModelError
 from coterie.models.kernels.scoring import add_entries, history_shares, owners
 from coterie.ring import Accumulator
 from coterie.types import (
@@ -32,6 +33,7 @@ from coterie.types import (
 MIX, TOGETHER, OWN = "mix", "together.", "own."  # how the state of a mix holds its two ends
 LINF = 65_536.0  # weight of one user in one entry; more is scaled down, so that capacity is known in advance
 ROWS = 2.0**32  # the same where rows count as 1 and could not be scaled down: more than any user has
+CLIP = 1.0  # clip norm under noise: everybody who has anything counts alike, and noise weighs least against the sum
 MARGIN = 1.0 - 1e-9  # covers the float64 rounding of a norm, so that clipped integers never exceed their bound
 
 
@@ -77,8 +79,13 @@ class Model(BaseModel, ABC):
     """Most items for which the model's item-item matrix is allowed; None where there is no such matrix."""
     uses_values: ClassVar[bool] = False
     """Whether the model learns from ratings; ``public["explicit"]`` (1 or 0) then tells `init` whether there are."""
+    uses_features: ClassVar[bool] = False
+    """Whether the model learns from public item features (`coterie.models.features`), and wants to know whether the log
+    has times (``public["timed"]``, 1 or 0)."""
     one_sum: ClassVar[bool] = False
     """Whether one round sums all that a fit with any hyper-parameters needs (`SumModel`)."""
+    keeps_sums: ClassVar[bool] = False
+    """Whether a client can take what it sent out of a state again (`less`)."""
     personal: ClassVar[bool] = True
     """Whether scores depend on what is known of the user."""
     prior_term: ClassVar[str] = "popular"
@@ -124,8 +131,11 @@ class Model(BaseModel, ABC):
         return Terms()
 
     def prior(self, state: State) -> Floats | None:
-        """What is added to the score of each item whoever asks: float64 [items], or None."""
-        return None
+        """What is added to the score of each item whoever asks: float64 [items], or None.
+
+        By default the popularity on which a model trained under noise stands (`coterie.models.denoise`).
+        """
+        return state.arrays.get("floor")
 
     def predicts_values(self, state: State) -> bool:
         """Whether scores are predicted values (ratings), whose errors can be measured."""
@@ -134,6 +144,17 @@ class Model(BaseModel, ABC):
     def heaviest_round(self, state: State) -> RoundSpec | None:
         """The round that sends most, from the state before round 0; the first, unless a model says otherwise."""
         return self.next_round(state)
+
+    def budget(self, state: State) -> tuple[float, ...]:
+        """See `coterie.types.Summand.budget`; one round unless a model says otherwise."""
+        return (1.0,)
+
+    def less(self, state: State, own: Mapping[str, Array]) -> State:
+        """The model as it would be without the sums `own` (ring units by part): what a client learned from others.
+
+        Only models that keep all sums of all rounds can do this (`keeps_sums`).
+        """
+        raise ModelError(f"model '{self.name}' does not keep its sums, so nothing can be taken out of them again")
 
     def at_most(self, rounds: int | None) -> Model:
         """The same model with no more than `rounds` rounds (None: as it is); where there is one, nothing is cut."""
@@ -258,17 +279,31 @@ class SumModel(Model):
             return None
         return RoundSpec(0, "user_sum", self.parts(int(state["n_items"])))
 
+    def less(self, state: State, own: Mapping[str, Array]) -> State:
+        """See `Model.less`: the sums minus these, and a fit of what is left."""
+        if not self.keeps_sums:
+            return super().less(state, own)
+        rest: dict[str, Array] = {name: state[name].astype(np.int64) - sums for name, sums in own.items()}
+        return self.fit(State(state.round, {**state.arrays, **rest}))
+
     def apply(self, spec: RoundSpec, state: State, total: Total) -> State:
         """Keep the sums in ring units with their scales, and fit."""
         return self.fit(state.updated(round=spec.index + 1, **kept_sums(spec, total)))
 
 
 def kept_sums(spec: RoundSpec, total: Total) -> dict[str, Array]:
-    """The sums of a round in ring units, as narrow as they fit, and each part's scale as ``<part>_scale``."""
+    """The sums of a round in ring units, as narrow as they fit, and each part's scale as ``<part>_scale``.
+
+    Where there is noise, ``<part>_noise`` is its standard deviation and ``<part>_bound`` the L2 bound of one user, both
+    in real units (float64).
+    """
     sums: dict[str, Array] = {}
     for part in spec.parts:
         sums[part.name] = _narrow(total.integers[part.name])
         sums[f"{part.name}_scale"] = np.array(part.scale, np.int64)
+        if total.noise_std[part.name]:
+            sums[f"{part.name}_noise"] = np.array(total.noise_std[part.name], np.float64)
+            sums[f"{part.name}_bound"] = np.array(part.l2, np.float64)
     return sums
 
 
@@ -346,7 +381,8 @@ def _similarity(state: State, i: int, j: int) -> float:
     start, stop = state["similarity_ptr"][i : i + 2]
     at = np.searchsorted(state["similarity_item"][start:stop], j)
     if start + at < stop and state["similarity_item"][start + at] == j:
-        return float(state["similarity"][start + at])
+        gain = float(state["similarity_gain"][j]) if "similarity_gain" in state else 1.0
+        return gain * float(state["similarity"][start + at])
     return 0.0
 
 

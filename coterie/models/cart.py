@@ -12,7 +12,8 @@ stays where the history is. With an empty cart and a history the question is the
 place of the cart: score(j) = pf_j + sum_i pf_i B_ij + 0.3 n_j / N. sim is the similarity of item texts, where there are
 any. Measured against nine other methods on two public basket logs; the defaults are one set for all data.
 
-Up to `exact_items` items one round sums all of G. Beyond, `coterie.models.cart_large` sums a part of it in two.
+Up to `exact_items` items one round sums all of G. Beyond, `coterie.models.cart_large` sums a part of it in two. Under
+noise, `coterie.models.cart_private` sums the pairs that are worth it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,18 @@ from coterie.models.cart_large import (
     random_signs,
     restricted_large,
 )
+from coterie.models.cart_private import (
+    add_private_sums,
+    apply_private,
+    heaviest_private_round,
+    is_private,
+    mixed_private,
+    next_private_round,
+    private_budget,
+    private_without,
+    restricted_private,
+)
+from coterie.models.cart_private_fit import Form, fit_private
 from coterie.models.gram import GramModel, symmetric_inverse
 from coterie.models.kernels.pairs import add_sparse_rows
 from coterie.ring import Accumulator
@@ -44,6 +57,7 @@ class Cart(GramModel):
     """Cart completion and next-basket recommendation from basket-level sums."""
 
     name: ClassVar[str] = "cart"
+    keeps_sums: ClassVar[bool] = True
     max_dense_items: ClassVar[int | None] = None
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "regularisation": (3.0, 10.0, 30.0, 100.0),
@@ -104,11 +118,20 @@ class Cart(GramModel):
 
     def init(self, n_items: int, public: Mapping[str, Array], seed: int) -> State:
         """The state before round 0; only a large catalogue needs anything random."""
-        if n_items <= self.exact_items:
+        if n_items <= self.exact_items or "noise_multiplier" in public:
             return super().init(n_items, public, seed)
         return super().init(n_items, {**public, "signs": random_signs(n_items, self.sketch, seed, self.name)}, seed)
 
+    def budget(self, state: State) -> tuple[float, ...]:
+        """See `coterie.types.Summand.budget`: what is shared is noise, so without noise there is one share."""
+        return private_budget() if is_private(state) else (1.0,)
+
+    def heaviest_round(self, state: State) -> RoundSpec | None:
+        return heaviest_private_round(state) if is_private(state) else super().heaviest_round(state)
+
     def next_round(self, state: State) -> RoundSpec | None:
+        if is_private(state):
+            return next_private_round(state)
         if self._exact(state):
             return super().next_round(state)
         return next_large_round(state, self._budget(), self.row_exponent)
@@ -117,30 +140,45 @@ class Cart(GramModel):
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
     ) -> None:
         """Per user: clip to the bounds of each part, truncate towards zero, add integers."""
-        if self._exact(state):
+        if is_private(state):
+            add_private_sums(spec, state, users, self.row_exponent, out)
+        elif self._exact(state):
             super().contribute(spec, state, users, local, out)
         else:
             add_large_sums(spec, state, users, self.row_exponent, out)
 
     def apply(self, spec: RoundSpec, state: State, total: Total) -> State:
-        """Keep the sums; fit once all are there."""
+        """Keep the sums; fit once all are there (under noise, on what is there after each round)."""
+        if is_private(state):
+            return self.fit(apply_private(spec, state, total))
         if self._exact(state):
             return super().apply(spec, state, total)
         after = apply_large(spec, state, total, self._budget())
         return self.fit(after) if self.next_round(after) is None else after
 
+    def less(self, state: State, own: Mapping[str, Array]) -> State:
+        """See `Model.less`; not in a large catalogue without noise, where what was summed depends on who took part."""
+        if is_private(state):
+            return self.fit(private_without(state, own))
+        return super().less(state, own) if self._exact(state) else Model.less(self, state, own)
+
     def fit(self, state: State) -> State:
+        if is_private(state):
+            return fit_private(state, self._form())
         if "pairs" not in state:
             return super().fit(state)
         return fit_large(state, self.regularisation, self.popularity_discount, self.neighbours, self.text_weight)
 
     def restrict(self, state: State, items: Items) -> State:
+        if is_private(state) and len(items) < int(state["n_items"]):
+            return self.fit(restricted_private(state, items))
         if "pairs" not in state or len(items) == int(state["n_items"]):
             return super().restrict(state, items)
         return self.fit(restricted_large(state, items))
 
     def pooled(self, users: UserBlock, public: Mapping[str, Array], seed: int) -> State:
-        """The sums by scipy, unclipped and in floating point; in a large catalogue the same choice of pairs."""
+        """The sums by scipy, unclipped, in floating point and without noise; in a large catalogue the same pairs."""
+        public = {name: array for name, array in public.items() if name not in ("noise_multiplier", "max_users")}
         if users.n_items <= self.exact_items:
             return super().pooled(users, public, seed)
         signs = random_signs(users.n_items, self.sketch, seed, self.name)
@@ -169,6 +207,8 @@ class Cart(GramModel):
 
     def personalise(self, state: State, own: State, weight: float) -> State:
         """One state where both have all weights; else a state that holds both."""
+        if "floor" in state and "weights" in state and "weights" in own:
+            return mixed_private(state, own, weight)
         if "weights" in state and "weights" in own:
             return super().personalise(state, own, weight)
         return Model.personalise(self, state, own, weight)
@@ -187,6 +227,9 @@ class Cart(GramModel):
 
     def _exact(self, state: State) -> bool:
         return int(state["n_items"]) <= self.exact_items
+
+    def _form(self) -> Form:
+        return Form(self.regularisation, self.popularity_discount, self.text_weight, self.exact_items, self.neighbours)
 
     def _budget(self) -> Budget:
         return Budget(self.head_items, self.partners, self.sketch)

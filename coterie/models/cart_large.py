@@ -27,8 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from coterie.models.base import LINF, ROWS, clip_factors, kept_sums, narrow_items, shares, similarity_matrix
-from coterie.models.gram import FRACTION, real_counts, row_matrix, row_weights
+from coterie.models.base import CLIP, LINF, ROWS, clip_factors, kept_sums, narrow_items, shares, similarity_matrix
+from coterie.models.gram import FRACTION, row_matrix, row_weights
 from coterie.models.kernels.gram import add_counts
 from coterie.models.kernels.pairs import (
     add_pairs,
@@ -40,7 +40,7 @@ from coterie.models.kernels.pairs import (
     strongest_before,
     strongest_entries,
 )
-from coterie.models.popularity import add_row_counts
+from coterie.models.popularity import add_row_counts, count_parts, real_counts
 from coterie.models.rows import rows_of
 from coterie.ring import Accumulator
 from coterie.rng import stream
@@ -98,14 +98,14 @@ def next_large_round(state: State, budget: Budget, exponent: float) -> RoundSpec
     linf = LINF if exponent else ROWS
     if state.round == 0:
         parts = (
-            PartSpec("own", (n,), "dense", math.inf, linf, scale, 0.2),
-            PartSpec("sketch", (n, budget.sketch), "dense", math.inf, linf, scale, 0.6),
-            PartSpec("counts", (n,), "dense", math.inf, ROWS, 1, 0.15),
-            PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.05),
+            PartSpec("own", (n,), "dense", math.inf, linf, scale, 0.2, CLIP),
+            PartSpec("sketch", (n, budget.sketch), "dense", math.inf, linf, scale, 0.6, CLIP),
+            *count_parts(n, 0.18, 0.02),
         )
         return RoundSpec(0, "user_sum", parts)
     if state.round == 1:
-        return RoundSpec(1, "user_sum", (PartSpec("pairs", (budget.pairs(n),), "dense", math.inf, linf, scale),))
+        pairs = PartSpec("pairs", (budget.pairs(n),), "dense", math.inf, linf, scale, clip=CLIP)
+        return RoundSpec(1, "user_sum", (pairs,))
     return None
 
 

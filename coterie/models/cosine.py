@@ -21,10 +21,14 @@ class Cosine(BinaryGramModel):
     """Item-to-item cosine similarity."""
 
     name: ClassVar[str] = "cosine"
+    keeps_sums: ClassVar[bool] = True
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"shrinkage": (0.0, 5.0, 20.0, 100.0), "neighbours": (0, 50, 200)}
 
     shrinkage: float = Field(0.0, ge=0, description="Added to the denominator: distrusts pairs seen only a few times.")
     neighbours: int = Field(0, ge=0, description="Keep only each item's most similar items; 0 keeps all.")
+
+    def under_noise(self, edge: float, shrunk: float) -> Cosine:
+        return self.model_copy(update={"shrinkage": self.shrinkage * shrunk})
 
     def solve(self, gram: Floats, counts: Floats, rows: float) -> Floats:
         root = np.sqrt(np.diagonal(gram))

@@ -9,6 +9,9 @@ columns of V,
 R^T R = diag(d)^(-1/2) [sum over rows of x x^T / |r|] diag(d)^(-1/2) and its leading eigenvectors are V, so all of it is
 a function of one sum. The sum is dense on its way; what is kept of it are the pairs that ever met, and the scores come
 from these and from V: no dense item-item matrix is stored.
+
+A noised sum has no zeros: what stands out of the noise are a few directions (`coterie.models.denoise`), and R^T R is
+their product, scaled to a leading eigenvalue of 1.
 """
 
 from __future__ import annotations
@@ -21,20 +24,26 @@ import scipy.sparse as sp
 from pydantic import Field
 
 from coterie.models.base import Effort, SumModel, shares
+from coterie.models.denoise import SEEN, floor
 from coterie.models.gram import (
     add_gram_sums,
     eigenvector_effort,
     gram_of,
     gram_parts,
     pooled_sums,
-    real_counts,
     restricted_sums,
     row_matrix,
     row_weights,
     sparse_sums,
 )
 from coterie.models.kernels.subspace import add_products, gather
-from coterie.models.kernels.symmetric import leading_eigenvectors, right_singular_vectors
+from coterie.models.kernels.symmetric import (
+    NEGLIGIBLE,
+    leading_eigenvectors,
+    right_singular_vectors,
+    sign_fixed,
+)
+from coterie.models.popularity import real_counts
 from coterie.models.rows import RowUnit, rows_of
 from coterie.ring import Accumulator
 from coterie.rng import stream
@@ -58,7 +67,8 @@ FRACTION = 1 << 24  # ring units per 1: the weight of a row of 1,000 items is tr
 class GfCf(SumModel):
     """Graph-filter collaborative filtering (Shen et al. 2021).
 
-    Besides the sums a state has ``factors``: float32 [factors, items], V^T diag(d)^(1/2).
+    Besides the sums a state has ``factors``: float32 [factors, items], V^T diag(d)^(1/2). After a noised sum it has
+    ``link`` too (float32 [directions, items]), whose product with itself is R^T R.
     """
 
     name: ClassVar[str] = "gfcf"
@@ -84,6 +94,8 @@ class GfCf(SumModel):
         return self.fit(state.updated(round=spec.index + 1, **sparse_sums(spec, total)))
 
     def fit(self, state: State) -> State:
+        if "low" in state:
+            return self._fit_noised(state)
         counts, rows = real_counts(state)
         inverse = _inverse_roots(counts)
         scale = inverse / np.sqrt(float(state["gram_scale"]))
@@ -96,16 +108,21 @@ class GfCf(SumModel):
         return self.fit(restricted_sums(state, items))
 
     def related(self, state: State, known: Known, out: Scores) -> None:
-        counts, _ = real_counts(state)
-        inverse, amounts = _inverse_roots(counts), known.amounts()
-        gram_of(state).add_rows(known.items, amounts / float(state["gram_scale"]), inverse, out)
+        inverse, amounts = _inverse_roots(_degrees(state)), known.amounts()
+        if "link" in state:
+            add_products(gather(known.items, amounts, state["link"]), state["link"], out)
+        else:
+            gram_of(state).add_rows(known.items, amounts / float(state["gram_scale"]), inverse, out)
         passed = self.low_pass_weight * amounts * inverse[known.items.item] ** 2
         add_products(gather(known.items, passed, state["factors"]), state["factors"], out)
 
     def evidence(self, state: State, known: Known, item: int) -> Floats:
-        counts, _ = real_counts(state)
-        inverse, items, factors = _inverse_roots(counts), known.items.item, state["factors"].astype(np.float64)
-        met = gram_of(state).column(items, item) * inverse[items] * inverse[item] / float(state["gram_scale"])
+        inverse, items = _inverse_roots(_degrees(state)), known.items.item
+        factors = state["factors"].astype(np.float64)
+        if "link" in state:
+            met = state["link"][:, items].astype(np.float64).T @ state["link"][:, item].astype(np.float64)
+        else:
+            met = gram_of(state).column(items, item) * inverse[items] * inverse[item] / float(state["gram_scale"])
         passed = inverse[items] ** 2 * (factors[:, items].T @ factors[:, item])
         amounts: Floats = known.amounts() * (met + self.low_pass_weight * passed)
         return amounts
@@ -124,6 +141,28 @@ class GfCf(SumModel):
         popularity = shares(counts, float(sums["rows"][0]))
         state = State(1, {"n_items": np.array(n, np.int64), **public, **sums})
         return state.updated(factors=_filter(vectors, counts), popularity=popularity)
+
+    def _fit_noised(self, state: State) -> State:
+        """R^T R and V from the directions that stand out; none, and popularity ranks, where none does."""
+        counts, rows = real_counts(state)
+        degrees, popularity = _degrees(state), shares(counts, rows)
+        link = state["low"] * _inverse_roots(degrees)
+        if state["popular_only"]:
+            link = link[:0]
+        _, strength, right = np.linalg.svd(link, full_matrices=False)
+        kept = strength**2 > NEGLIGIBLE * strength.max(initial=0.0) ** 2
+        link = (strength[:, None] * right)[kept] / strength.max(initial=1e-300)
+        factors = _filter(sign_fixed(right[kept][: self.factors].T), degrees)
+        largest = float((link**2).sum(axis=0).max(initial=0.0))
+        return state.updated(
+            link=link.astype(np.float32), factors=factors, popularity=popularity, floor=floor(popularity, largest)
+        )
+
+
+def _degrees(state: State) -> Floats:
+    """D: float64 [items]; under noise no less than what noise could make of nothing, so that none is divided by it."""
+    counts, _ = real_counts(state)
+    return np.maximum(counts, SEEN * float(state["counts_noise"])) if "counts_noise" in state else counts
 
 
 def _inverse_roots(counts: Floats) -> Floats:

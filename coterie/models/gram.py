@@ -6,6 +6,8 @@ A row is a basket (where the log has baskets; otherwise each user is one row) or
     gram    sum_b |b|^-e x_b x_b^T      triangle
     counts  sum_b x_b                   in how many rows an item is
     rows    sum_b 1                     how many rows there are
+
+Under noise each user's parts are scaled to norm 1, and the sums are denoised (`coterie.models.denoise`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from scipy.linalg import lapack
 
 from coterie.errors import ModelError
 from coterie.models.base import (
+    CLIP,
     LINF,
     ROWS,
     Effort,
@@ -33,6 +36,7 @@ from coterie.models.base import (
     shares,
     similarity_matrix,
 )
+from coterie.models.denoise import Gram, candidates, carried, denoised_gram, floor, mixed_floor
 from coterie.models.kernels.gram import (
     add_gram,
     dense,
@@ -42,7 +46,7 @@ from coterie.models.kernels.gram import (
 )
 from coterie.models.kernels.scoring import add_rows
 from coterie.models.kernels.symmetric import SparseSymmetric
-from coterie.models.popularity import add_row_counts
+from coterie.models.popularity import PAIRS_SHARE, add_row_counts, count_parts, real_counts
 from coterie.models.rows import RowUnit, rows_of
 from coterie.ring import Accumulator
 from coterie.types import (
@@ -63,6 +67,7 @@ from coterie.types import (
 )
 
 FRACTION = 1 << 20  # ring units per 1 where weights are fractions: truncation costs less than 1e-6 of a row
+ROW_NORM = 64.0  # about the norm of the Gram of a user of 90 items: clipped to 1, a sum is so many times smaller
 
 
 class GramModel(SumModel):
@@ -84,6 +89,14 @@ class GramModel(SumModel):
     def solve(self, gram: Floats, counts: Floats, rows: float) -> Floats:
         """Item-item weights (float64 [items, items], zero diagonal) from real-unit sums; may overwrite `gram`."""
 
+    def under_noise(self, edge: float, shrunk: float) -> GramModel:
+        """The model with which denoised sums are solved; by default itself.
+
+        `edge` is where the eigenvalues of pure noise end, and sums are about `shrunk` times those of users who are not
+        clipped.
+        """
+        return self
+
     def parts(self, n_items: int) -> tuple[PartSpec, ...]:
         return gram_parts(n_items, FRACTION if self.row_exponent else 1)
 
@@ -94,11 +107,12 @@ class GramModel(SumModel):
         add_gram_sums(spec, users, self.row_unit, self.row_exponent, out)
 
     def fit(self, state: State) -> State:
+        if "gram_noise" in state:
+            return self._fit_noised(state)
         n = int(state["n_items"])
         gram = dense(state["gram"], n)
         gram /= float(state["gram_scale"])
-        counts = state["counts"] / float(state["counts_scale"])
-        rows = float(state["rows"][0]) / float(state["rows_scale"])
+        counts, rows = real_counts(state)
         weights = self.solve(gram, counts, rows).astype(np.float32)
         if self.terms().text and "similarity" in state:
             scaled = similarity_matrix(state).tocoo()
@@ -111,6 +125,7 @@ class GramModel(SumModel):
             return state
         sums = {k: state[k] for k in ("gram_scale", "counts_scale", "rows", "rows_scale")}
         sums["gram"] = sub_triangle(state["gram"], n, items)
+        sums |= carried(state, "gram", "counts", "rows")
         sums["counts"] = state["counts"][items]
         return self.fit(State(state.round, {**narrow_items(items, state), **sums}))
 
@@ -128,7 +143,7 @@ class GramModel(SumModel):
         for name in ("weights", "popularity"):
             mixed[name] = ((1.0 - weight) * state[name] + weight * own[name]).astype(state[name].dtype)
         public = {k: state[k] for k in ("n_items", "similarity_ptr", "similarity_item", "similarity") if k in state}
-        return State(state.round, {**public, **mixed})
+        return State(state.round, {**public, **mixed, **mixed_floor(state, own, weight)})
 
     def effort(self, users: UserBlock) -> Effort:
         """Pairs are added, and a dense matrix is inverted."""
@@ -148,6 +163,18 @@ class GramModel(SumModel):
         }
         one = {f"{name}_scale": np.array(1, np.int64) for name in sums}
         return self.fit(State(1, {"n_items": np.array(users.n_items, np.int64), **public, **sums, **one}))
+
+    def _fit_noised(self, state: State) -> State:
+        """The model of what stands out of the noise; weights are zero, and popularity ranks, where nothing does."""
+        counts, rows = real_counts(state)
+        found = denoised_part(state, "gram", counts)
+        weights = np.zeros((len(counts), len(counts)), np.float32)
+        if found.says_more:
+            shrunk = min(float(state["gram_bound"]) / ROW_NORM, 1.0)
+            weights = self.under_noise(found.edge, shrunk).solve(found.matrix(), counts, rows).astype(np.float32)
+        popularity = shares(counts, rows)
+        largest = float(np.abs(weights).max(initial=0.0))
+        return state.updated(weights=weights, popularity=popularity, floor=floor(popularity, largest))
 
 
 class BinaryGramModel(GramModel):
@@ -176,9 +203,8 @@ def gram_parts(n_items: int, scale: int) -> tuple[PartSpec, ...]:
     """The parts of the round; `scale` is the ring units per 1 of the Gram, 1 where rows weigh 1."""
     linf = ROWS if scale == 1 else LINF
     return (
-        PartSpec("gram", (n_items, n_items), "triangle", math.inf, linf, scale, 0.8),
-        PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, 0.15),
-        PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.05),
+        PartSpec("gram", (n_items, n_items), "triangle", math.inf, linf, scale, PAIRS_SHARE, CLIP),
+        *count_parts(n_items),
     )
 
 
@@ -195,11 +221,29 @@ def sparse_sums(spec: RoundSpec, total: Total) -> dict[str, Array]:
     """The sums of `gram_parts` in ring units, without the zeros of the Gram: what `gram_of` reads.
 
     ``gram`` (int32 where it fits) holds the entries of both halves, ``gram_ptr`` and ``gram_item`` say where they are.
+    A noised Gram has no zeros: of it ``low`` is kept (float32 [directions, items]), whose product with itself is what
+    is known of the Gram, and ``popular_only`` says whether that is no more than popularity.
     """
     dense_part = spec.part("gram")
-    gram = SparseSymmetric.of_triangle(total.integers["gram"], dense_part.shape[0]).narrowed()
     sums = kept_sums(replace(spec, parts=tuple(part for part in spec.parts if part is not dense_part)), total)
+    if total.noise_std["gram"]:
+        state = State(0, kept_sums(spec, total))
+        return sums | _low_arrays(denoised_part(state, "gram", real_counts(state)[0]))
+    gram = SparseSymmetric.of_triangle(total.integers["gram"], dense_part.shape[0]).narrowed()
     return sums | sparse_arrays(gram, dense_part.scale)
+
+
+def denoised_part(state: State, name: str, counts: Floats) -> Gram:
+    """What stands out of the noise in a triangle of a state (`kept_sums`), with the counts beside it."""
+    chosen, triangle = candidates(counts), state[name]
+    if len(chosen) < len(counts):
+        triangle = sub_triangle(triangle, len(counts), chosen)
+    noised = dense(triangle, len(chosen)) / float(state[f"{name}_scale"])
+    return denoised_gram(noised, float(state[f"{name}_noise"]), counts, float(state["counts_noise"]))
+
+
+def _low_arrays(gram: Gram) -> dict[str, Array]:
+    return {"low": gram.factors().astype(np.float32), "popular_only": np.array(not gram.says_more, np.int64)}
 
 
 def sparse_arrays(gram: SparseSymmetric, scale: int) -> dict[str, Array]:
@@ -214,8 +258,11 @@ def sparse_arrays(gram: SparseSymmetric, scale: int) -> dict[str, Array]:
 
 def restricted_sums(state: State, items: Items) -> State:
     """The sums of `sparse_sums` on the sub-catalogue `items`, with what is public."""
-    sums = {k: state[k] for k in ("counts_scale", "rows", "rows_scale")}
-    sums |= sparse_arrays(gram_of(state).take(items), int(state["gram_scale"]))
+    sums = {k: state[k] for k in ("counts_scale", "rows", "rows_scale")} | carried(state, "counts", "rows")
+    if "low" in state:
+        sums |= {"low": np.ascontiguousarray(state["low"][:, items]), "popular_only": state["popular_only"]}
+    else:
+        sums |= sparse_arrays(gram_of(state).take(items), int(state["gram_scale"]))
     return State(state.round, {**narrow_items(items, state), **sums, "counts": state["counts"][items]})
 
 
@@ -238,11 +285,6 @@ def pooled_sums(rows: Ragged, n_items: int, exponent: float) -> dict[str, Array]
         "rows": np.array([float((weight > 0).sum())]),
         **dict.fromkeys(("gram_scale", "counts_scale", "rows_scale"), one),
     }
-
-
-def real_counts(state: State) -> tuple[Floats, float]:
-    """In how many rows each item is (float64 [items]), and how many rows there are."""
-    return state["counts"] / float(state["counts_scale"]), float(state["rows"][0]) / float(state["rows_scale"])
 
 
 def row_weights(rows: Ragged, exponent: float) -> Floats:

@@ -24,6 +24,8 @@ is sent keeps the bounds as it is, and errors of many rows cancel. Of all other 
 zero, which only shrinks. Which of the two follows from the user's own rows and public bounds. What one user may add to
 an entry is HEADROOM times the mean square entry of the last round's row vectors (`size` in the state, from the summed
 Gram matrix; at first from rows made up by the server), and the unit is as fine as the ring then allows.
+
+Under noise `normal` is not summed (`coterie.models.ials_noised`).
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ from pydantic import Field
 
 from coterie.errors import ModelError
 from coterie.models.base import ROWS, Effort, Model, clip_factors, few_items, narrow_items, shares
+from coterie.models.denoise import floor
+from coterie.models.ials_noised import add_noised_rows, apply_noised, noised_round
 from coterie.models.kernels.ials import Basis, add_scores, magnitudes, solve_rows
 from coterie.models.kernels.ials_items import add_gram, add_item_statistics, quantise, solve_items
-from coterie.models.popularity import add_row_counts
+from coterie.models.popularity import add_row_counts, real_counts
 from coterie.models.rows import RowUnit, rows_of
 from coterie.ring import Accumulator
 from coterie.rng import stream
@@ -69,6 +73,8 @@ LEAST, MOST = 1 << 4, 1 << 30  # the same, in real units
 RIGHT = 1 << 24  # ring units per 1 of sums of row vectors: a multiple of an entry's units
 ENTRIES = 1 << 25  # entries of row vectors that are in memory at a time: 256 MiB
 
+PRIVACY = ("noise_multiplier", "max_users")  # of what is public: nothing to a training of one's own rows
+
 UNOBSERVED = 750.0  # weight of all that a row has not, in catalogues of any size
 
 
@@ -83,6 +89,9 @@ class Ials(Model):
 
     factors: int = Field(64, ge=1, le=2048, description="Length of the item and row vectors.")
     iterations: int = Field(16, ge=1, le=1000, description="Most rounds; each solves all rows, then all items.")
+    noised_iterations: int = Field(
+        2, ge=1, le=1000, description="Most rounds under a plan with noise, which is divided over them."
+    )
     regularisation: float = Field(0.007, gt=0, description="Ridge: larger is smoother (lambda in the formula).")
     regularisation_exponent: float = Field(
         1.0, ge=0, le=2, description="How strongly the ridge grows with what a row or item has (nu in the formula)."
@@ -117,8 +126,10 @@ class Ials(Model):
 
     def next_round(self, state: State) -> RoundSpec | None:
         """The next iteration, unless all are done or the last changed next to nothing."""
-        if state.round >= self.iterations or ("change" in state and float(state["change"]) < self.tolerance):
+        if state.round >= self._most_rounds(state) or ("change" in state and float(state["change"]) < self.tolerance):
             return None
+        if _is_noised(state):
+            return noised_round(state)
         n, d = state["factors"].shape
         largest = self._largest(state)
         scale = CAPACITY // largest
@@ -134,8 +145,16 @@ class Ials(Model):
             ),
         )
 
+    def budget(self, state: State) -> tuple[float, ...]:
+        """Equal shares of all rounds."""
+        rounds = self._most_rounds(state)
+        return (1.0 / rounds,) * rounds
+
     def at_most(self, rounds: int | None) -> Ials:
-        return self if rounds is None else self.model_copy(update={"iterations": min(self.iterations, rounds)})
+        if rounds is None:
+            return self
+        fewer = {name: min(getattr(self, name), rounds) for name in ("iterations", "noised_iterations")}
+        return self.model_copy(update=fewer)
 
     def contribute(
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
@@ -146,10 +165,13 @@ class Ials(Model):
         for start, stop in _user_ranges(row_ptr, max(1, ENTRIES // self.factors)):
             own = row_ptr[start : stop + 1]
             self._add_rows(spec, state, basis, own - own[0], rows.slice(int(own[0]), int(own[-1])), out)
-        add_row_counts(spec, row_ptr, rows, users.n_items, out)
+        if not _is_noised(state) or state.round == 0:
+            add_row_counts(spec, row_ptr, rows, users.n_items, out)
 
     def apply(self, spec: RoundSpec, state: State, total: Total) -> State:
-        """Solve the items; sums are used where they are and kept nowhere."""
+        """Solve the items; sums are used where they are and, but for noised counts, kept nowhere."""
+        if _is_noised(state):
+            return self._apply_noised(spec, state, total)
         counts, rows = np.maximum(total.value("counts"), 0.0), max(float(total.value("rows")[0]), 0.0)
         factors = solve_items(
             total.integers["normal"],
@@ -166,7 +188,8 @@ class Ials(Model):
         return found.updated(size=np.array([state["size"][0], last]))
 
     def pooled(self, users: UserBlock, public: Mapping[str, Array], seed: int) -> State:
-        """All rows in one sparse matrix, each side solved row by row with numpy in float64, nothing truncated."""
+        """All rows in one sparse matrix, each side solved row by row with numpy in float64: no noise, no truncation."""
+        public = {name: array for name, array in public.items() if name not in PRIVACY}
         _, rows = rows_of(users, self.row)
         matrix = sp.csr_matrix((np.ones(len(rows.item)), rows.item, rows.ptr), shape=(len(rows), users.n_items))
         matrix = matrix[np.diff(matrix.indptr) > 0]
@@ -183,11 +206,14 @@ class Ials(Model):
 
     def restrict(self, state: State, items: Items) -> State:
         """The item vectors of the sub-catalogue; rows are solved against these alone."""
-        kept = {name: state[name][items] for name in ("factors", "popularity") if name in state}
-        return State(state.round, {**narrow_items(items, state), **kept, "unobserved": state["unobserved"]})
+        kept = {name: state[name][items] for name in ("factors", "popularity", "floor") if name in state}
+        kept |= {name: state[name] for name in ("unobserved", "popular_only") if name in state}
+        return State(state.round, {**narrow_items(items, state), **kept})
 
     def related(self, state: State, known: Known, out: Scores) -> None:
         """Out(j) += w . h_j with the w that a row of these items gets, each as certain as its amount says."""
+        if state.arrays.get("popular_only"):
+            return
         amount = known.amounts()
         total = np.bincount(np.repeat(np.arange(len(known)), np.diff(known.items.ptr)), amount, len(known))
         ridge = self._ridge(state, total, int(state["n_items"]))
@@ -197,6 +223,8 @@ class Ials(Model):
     def evidence(self, state: State, known: Known, item: int) -> Floats:
         """Of ``w . h_j = sum over i of amount_i h_i^T M^-1 h_j``, with M the matrix of the row: its terms."""
         factors, amount = state["factors"].astype(np.float64), known.amounts()
+        if state.arrays.get("popular_only"):
+            return np.zeros(len(amount))
         own = factors[known.items.item]
         matrix = float(state["unobserved"]) * factors.T @ factors + own.T @ (amount[:, None] * own)
         matrix += self._ridge(state, amount.sum(), len(factors)) * np.eye(self.factors)
@@ -220,6 +248,9 @@ class Ials(Model):
     ) -> None:
         sizes = np.diff(rows.ptr).astype(np.float64)
         vectors = solve_rows(rows, None, self._ridge(state, sizes, len(basis.items)), basis)
+        if _is_noised(state):
+            add_noised_rows(spec, vectors, row_ptr, rows, out)
+            return
         owner = np.repeat(np.arange(len(row_ptr) - 1), np.diff(row_ptr))
         # A product of two entries is in units of 1 / scale, so each entry is in units of its root.
         unit = math.sqrt(spec.part("normal").scale)
@@ -229,6 +260,26 @@ class Ials(Model):
         right_scale = spec.part("right").scale / unit * root
         add_item_statistics(rows, vectors, largest, right_scale, out["normal"], out["right"])
         add_gram(vectors, largest, out["gram"])
+
+    def _apply_noised(self, spec: RoundSpec, state: State, total: Total) -> State:
+        """The next item vectors, as far as they stand out of the noise; where none does, popularity ranks.
+
+        Then the next round starts from the same vectors: from popularity alone nothing new would be found.
+        """
+
+        def ridge(own: Any, others: float) -> Any:
+            return self._ridge(state, own, others)
+
+        after, factors, beyond = apply_noised(spec, state, total, ridge)
+        popularity = shares(*real_counts(after))
+        if not beyond:
+            factors = state["factors"].astype(np.float64)
+        largest = float((factors**2).sum(axis=1).max(initial=0.0)) if beyond else 0.0
+        found = self._next(after, factors, popularity)
+        return found.updated(popular_only=np.array(not beyond, np.int64), floor=floor(popularity, largest))
+
+    def _most_rounds(self, state: State) -> int:
+        return self.noised_iterations if _is_noised(state) else self.iterations
 
     def _largest(self, state: State) -> int:
         """Most that one user may add to a sum of products: a power of 4, so that an entry's units are a power of 2."""
@@ -268,6 +319,10 @@ class Ials(Model):
                 ridge = self._ridge(state, float(len(own)), n) * np.eye(self.factors)
                 found[r] = np.linalg.solve(shared + own.T @ own + ridge, own.sum(axis=0))
         return found
+
+
+def _is_noised(state: State) -> bool:
+    return "noise_multiplier" in state
 
 
 def _basis(state: State) -> Basis:

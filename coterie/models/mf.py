@@ -5,7 +5,7 @@
 The plainest federated loop (McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
 Data", AISTATS 2017) on the plainest model of ratings (Koren, Bell, Volinsky, "Matrix Factorization Techniques for
 Recommender Systems", IEEE Computer 2009). Item rows (q_i, b_i) are public; a user's row (p_u, b_u) never leaves the
-client.
+client. Under noise see `coterie.models.mf_sums`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import numpy as np
 from pydantic import Field
 
 from coterie.errors import ModelError
-from coterie.models.base import LINF, MIX, ROWS, TOGETHER, Effort, Model, clip_factors, shares
+from coterie.models.base import CLIP, LINF, MIX, TOGETHER, Effort, Model, shares
 from coterie.models.kernels.mf import Bounds, Descent, Ratings, add_updates, descend
-from coterie.models.kernels.mf_moments import NORM, SCALE, SHAPE, add_moments, mean_and_deviation, usual
+from coterie.models.kernels.mf_moments import SCALE, SHAPE, mean_and_deviation, usual
 from coterie.models.kernels.mf_scores import add_predictions, fold_in
-from coterie.models.popularity import add_row_counts
+from coterie.models.mf_sums import add_user_moments, counted_noised, noised_budget, noised_step
+from coterie.models.mf_targets import entries, ground, standard, with_one
+from coterie.models.popularity import add_row_counts, count_parts
 from coterie.models.rows import rows_of
 from coterie.ring import Accumulator
 from coterie.rng import stream
@@ -42,7 +44,7 @@ from coterie.types import (
 
 DELTA_SCALE = 1 << 24  # ring units per 1 of an update: what one step of a device changes is about a thousandth
 FRACTION = 1 << 20  # ring units per 1 of weights
-FAR = 5.0  # deviations from the mean: a value that is farther off counts as this far, so that no value can be wild
+PRIVACY = ("noise_multiplier", "max_users")
 USER_ROWS = "mf.users"  # what a client keeps between rounds: float32 [users, factors + 1]
 
 
@@ -57,6 +59,9 @@ class Mf(Model):
 
     factors: int = Field(32, ge=1, le=1024, description="Numbers that describe an item or a user, besides its bias.")
     rounds: int = Field(50, ge=1, description="Most rounds of local training, after the one that counts.")
+    noised_rounds: int = Field(
+        4, ge=1, description="Most rounds of local training under a plan with noise, which is divided over them."
+    )
     local_epochs: int = Field(3, ge=1, description="Passes of a client over its own interactions, in each round.")
     learning_rate: float = Field(0.05, gt=0, description="Step size of the client's gradient descent.")
     server_rate: float = Field(4.0, gt=0, description="How many times its one step a client's update counts.")
@@ -87,13 +92,13 @@ class Mf(Model):
         if self.feedback != "auto":
             explicit = int(self.feedback == "explicit")
         parameters = np.zeros((n_items, self.factors + 1), np.float32)
-        parameters[:, :-1] = stream(seed, self.name, "init").normal(size=(n_items, self.factors))
-        parameters *= np.float32(0.1 / math.sqrt(self.factors))
+        parameters[:, :-1] = self._random_factors(n_items, seed)
         arrays: dict[str, Array] = {
             "n_items": np.array(n_items, np.int64),
             "seed": np.array(seed, np.int64),
             "explicit": np.array(explicit, np.int64),
             "parameters": parameters,
+            **{name: public[name] for name in PRIVACY if name in public},
         }
         return State(0, arrays)
 
@@ -102,20 +107,27 @@ class Mf(Model):
         n = int(state["n_items"])
         if state.round == 0:
             return RoundSpec(0, "user_sum", _sums(n, explicit=self.predicts_values(state)))
-        if state.round > self.rounds or ("change" in state and float(state["change"]) < self.tolerance):
+        if state.round > self._most_rounds(state) or ("change" in state and float(state["change"]) < self.tolerance):
             return None
-        return RoundSpec(state.round, "client_update", _updates(n, state["parameters"].shape[1]))
+        return self._updates(state)
+
+    def budget(self, state: State) -> tuple[float, ...]:
+        """A share for what is counted, equal ones for the updates."""
+        return noised_budget(self._most_rounds(state))
 
     def heaviest_round(self, state: State) -> RoundSpec:
         """Updates are larger than the sums of round 0, unless the catalogue is tiny."""
         n = int(state["n_items"])
         first = RoundSpec(0, "user_sum", _sums(n, explicit=self.predicts_values(state)))
-        later = RoundSpec(1, "client_update", _updates(n, state["parameters"].shape[1]))
+        later = self._updates(state.updated(round=1))
         return max(later, first, key=lambda spec: sum(part.size for part in spec.parts))
 
     def at_most(self, rounds: int | None) -> Mf:
         """Round 0 only counts."""
-        return self if rounds is None else self.model_copy(update={"rounds": min(self.rounds, max(rounds - 1, 1))})
+        if rounds is None:
+            return self
+        fewer = {name: min(getattr(self, name), max(rounds - 1, 1)) for name in ("rounds", "noised_rounds")}
+        return self.model_copy(update=fewer)
 
     def contribute(
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
@@ -131,13 +143,13 @@ class Mf(Model):
             row_ptr, rows = rows_of(users, "basket")
             add_row_counts(spec, row_ptr, rows, users.n_items, out)
             if self.predicts_values(state):
-                _add_moments(spec.part("moments"), self._values(users), users, out)
+                add_user_moments(spec.part("moments"), self._values(users), users, out["moments"])
             return
         ratings, before = self._ratings(state, users), None if local is None else local.get(USER_ROWS)
         shape = (users.n_users, state["parameters"].shape[1])
         own = np.zeros(shape, np.float32) if before is None else np.array(before, np.float32, order="C")
-        descent, bounds = self._descent(state, spec.index), self._bounds(spec)
-        add_updates(ratings, users.one_client, state["parameters"], own, descent, bounds, out["delta"], out["weight"])
+        descent, bounds, items = self._descent(state, spec.index), self._bounds(spec), self._begun(state)
+        add_updates(ratings, users.one_client, items, own, descent, bounds, out["delta"], out["weight"])
         if local is not None:
             local.stage(USER_ROWS, own)
 
@@ -150,11 +162,11 @@ class Mf(Model):
         """
         if spec.kind == "user_sum":
             return self._counted(spec, state, total)
-        parameters = state["parameters"]
-        weight = total.value("weight")
-        held = weight > max(total.noise_std["weight"], 0.0)
+        if total.noise_std["delta"]:
+            return self._moved_noised(spec, state, total)
+        parameters, held = state["parameters"], total.value("weight") > 0
         step = np.zeros(parameters.shape, np.float64)
-        step[held] = total.value("delta").reshape(parameters.shape)[held] / weight[held, None]
+        step[held] = total.value("delta").reshape(step.shape)[held] / total.value("weight")[held, None]
         change = float(np.linalg.norm(step)) / max(float(np.linalg.norm(parameters.astype(np.float64))), 1e-30)
         with np.errstate(over="ignore"):
             moved = (parameters + step).astype(np.float32)
@@ -181,7 +193,7 @@ class Mf(Model):
         From the same start, in float64, with as many epochs as there are rounds; the step size falls linearly from
         `learning_rate` to a tenth of it. Nothing is averaged, clipped or quantised.
         """
-        state = self.init(users.n_items, public, seed)
+        state = self.init(users.n_items, {"explicit": public["explicit"]} if "explicit" in public else {}, seed)
         rows = np.diff(users.basket_ptr) > 0
         counts = np.bincount(users.item, minlength=users.n_items).astype(np.float64)
         mean, deviation = self._implicit_moments()
@@ -226,22 +238,21 @@ class Mf(Model):
         """
         if "mean" not in state:
             return
-        ratings, amount = _entries(state, known)
-        ground, pull = _ground(state)
-        users = fold_in(ratings, amount, state["parameters"], self.regularisation, self.user_shrinkage, ground, pull)
+        ratings, amount = entries(state, known)
+        users = fold_in(ratings, amount, state["parameters"], self.regularisation, self.user_shrinkage, *ground(state))
         add_predictions(users, state["parameters"], float(state["deviation"]), out)
 
     def evidence(self, state: State, known: Known, item: int) -> Floats:
         """The prediction is linear in the targets: entry e adds a_e x_j^T M^-1 (r_e x_e + pull)."""
         if "mean" not in state or not len(known.items.item):
             return np.zeros(len(known.items.item))
-        ratings, amount = _entries(state, known)
-        ground, pull = _ground(state)
-        rows = _with_one(state["parameters"][known.items.item])
+        ratings, amount = entries(state, known)
+        each, pull = ground(state)
+        rows = with_one(state["parameters"][known.items.item])
         everything = float(amount.sum())
         penalty = (everything + self.user_shrinkage) * self.regularisation
-        matrix = (rows * amount[:, None]).T @ rows + everything * ground + penalty * np.eye(len(pull))
-        seen = np.linalg.solve(matrix, _with_one(state["parameters"][[item]])[0])
+        matrix = (rows * amount[:, None]).T @ rows + everything * each + penalty * np.eye(len(pull))
+        seen = np.linalg.solve(matrix, with_one(state["parameters"][[item]])[0])
         return np.asarray(float(state["deviation"]) * amount * ((rows @ seen) * ratings.target + pull @ seen))
 
     def effort(self, users: UserBlock) -> Effort:
@@ -258,6 +269,8 @@ class Mf(Model):
 
     def _counted(self, spec: RoundSpec, state: State, total: Total) -> State:
         """After round 0: popularity, mean and deviation; rows of items that nobody has are zero."""
+        if total.noise_std["counts"]:
+            return self._with_ground(counted_noised(spec, state, total, self._implicit_moments(), self.negatives))
         counts, rows = total.value("counts"), float(total.value("rows")[0])
         moments, trains = self._implicit_moments(), bool(counts.any())
         if self.predicts_values(state):
@@ -275,6 +288,38 @@ class Mf(Model):
             )
         )
 
+    def _moved_noised(self, spec: RoundSpec, state: State, total: Total) -> State:
+        """The rows after an update of which something stands out of the noise; else as they were."""
+        state = state.updated(round=spec.index + 1, change=np.array(1.0))
+        step, beyond = noised_step(state, total)
+        if not beyond:
+            return state
+        moved = (self._begun(state) + step).astype(np.float32)
+        return self._with_ground(state.updated(parameters=moved, popular_only=np.array(0, np.int64)))
+
+    def _begun(self, state: State) -> Scores:
+        """The item rows from which clients train: with the factors of the start where only popularity is known."""
+        parameters: Scores = state["parameters"]
+        if state.arrays.get("popular_only"):
+            parameters = parameters.copy()
+            parameters[:, :-1] = self._random_factors(len(parameters), int(state["seed"]))
+        return parameters
+
+    def _random_factors(self, n_items: int, seed: int) -> Scores:
+        drawn = stream(seed, self.name, "init").normal(size=(n_items, self.factors)).astype(np.float32)
+        return drawn * np.float32(0.1 / math.sqrt(self.factors))
+
+    def _most_rounds(self, state: State) -> int:
+        return self.noised_rounds if "noise_multiplier" in state else self.rounds
+
+    def _updates(self, state: State) -> RoundSpec:
+        """A client's weight is spread over the items that it touched; a row moves by about a step, stretched."""
+        n, width = state["parameters"].shape
+        clip = 2 * CLIP * self.server_rate * self.learning_rate
+        delta = PartSpec("delta", (n, width), "rows", math.inf, LINF, DELTA_SCALE, 0.8, clip)
+        weight = PartSpec("weight", (n,), "dense", math.inf, LINF, FRACTION, 0.2, CLIP)
+        return RoundSpec(state.round, "client_update", (delta, weight))
+
     def _implicit_moments(self) -> tuple[float, float]:
         """Mean and deviation of a target that is 1 once and 0 `negatives` times."""
         return 1.0 / (1 + self.negatives), math.sqrt(self.negatives) / (1 + self.negatives)
@@ -283,7 +328,7 @@ class Mf(Model):
         """Implicit: what unobserved items add to a fold-in, per interaction, by their expectation."""
         if self.predicts_values(state):
             return state
-        rows = _with_one(state["parameters"])
+        rows = with_one(state["parameters"])
         each = self.negatives / max(len(rows), 1)
         missing = -float(state["mean"] / state["deviation"]) - state["parameters"][:, -1].astype(np.float64)
         return state.updated(ground=each * (rows.T @ rows), pull=each * (missing @ rows))
@@ -302,7 +347,7 @@ class Mf(Model):
             _, rows = rows_of(users, "user")
             liked = (1.0 - float(state["mean"])) / float(state["deviation"])
             return Ratings(rows.ptr, rows.item, np.full(len(rows.item), liked, np.float32))
-        target = _standard(state, self._values(users))
+        target = standard(state, self._values(users))
         known = np.isfinite(target)
         ptr = np.concatenate([[0], np.cumsum(known)])[users.user_ptr].astype(np.int64)
         return Ratings(ptr, users.item[known], target[known].astype(np.float32))
@@ -329,61 +374,7 @@ class Mf(Model):
 
 
 def _sums(n_items: int, explicit: bool) -> tuple[PartSpec, ...]:
-    parts = (
-        PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, 0.8),
-        PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.1),
-    )
-    moments = PartSpec("moments", SHAPE, "dense", math.inf, LINF, SCALE, 0.1)
-    return (*parts, moments) if explicit else parts
-
-
-def _updates(n_items: int, width: int) -> tuple[PartSpec, ...]:
-    return (
-        PartSpec("delta", (n_items, width), "rows", math.inf, LINF, DELTA_SCALE, 0.8),
-        PartSpec("weight", (n_items,), "dense", math.inf, LINF, FRACTION, 0.2),
-    )
-
-
-def _add_moments(part: PartSpec, value: Floats, users: UserBlock, out: Accumulator) -> None:
-    """Add the moments of each user's values; a user over a bound counts less, in all of them alike.
-
-    How much less depends on the number of values alone, so that it favours neither high nor low ones.
-    """
-    known = np.isfinite(value)
-    owner = np.repeat(np.arange(users.n_users), np.diff(users.user_ptr))[known]
-    number = np.bincount(owner, minlength=users.n_users).astype(np.float64)
-    add_moments(part, value[known], owner, clip_factors(NORM * number, number, part), out["moments"])
-
-
-def _standard(state: State, value: Floats) -> Floats:
-    """Values in deviations from the mean, at most `FAR`; what is not finite is not known: NaN."""
-    known = np.where(np.isfinite(value), value, np.nan)
-    return np.clip((known - float(state["mean"])) / float(state["deviation"]), -FAR, FAR)
-
-
-def _entries(state: State, known: Known) -> tuple[Ratings, Floats]:
-    """What is known as targets of a fold-in, standardised and without the item's bias, and their weights."""
-    lists, number = known.items, len(known.items.item)
-    bias = state["parameters"][lists.item, -1].astype(np.float64)
-    if bool(state["explicit"]):
-        value = np.full(number, np.nan) if known.value is None else known.value.astype(np.float64)
-        standard = _standard(state, value)
-        target = np.where(np.isfinite(standard), standard - bias, 1.0)
-    else:
-        target = (1.0 - float(state["mean"])) / float(state["deviation"]) - bias
-    amount = np.ones(number) if known.amount is None else known.amount
-    return Ratings(lists.ptr, lists.item, target.astype(np.float32)), amount
-
-
-def _ground(state: State) -> tuple[Floats, Floats]:
-    if "ground" in state:
-        return state["ground"], state["pull"]
-    width = state["parameters"].shape[1]
-    return np.zeros((width, width)), np.zeros(width)
-
-
-def _with_one(rows: Array) -> Floats:
-    """(q_i, 1): what a user's row is multiplied by."""
-    found: Floats = rows.astype(np.float64)
-    found[:, -1] = 1.0
-    return found
+    if not explicit:
+        return count_parts(n_items, 0.95, 0.05)
+    moments = PartSpec("moments", SHAPE, "dense", math.inf, LINF, SCALE, 0.5, CLIP)
+    return (*count_parts(n_items, 0.45, 0.05), moments)

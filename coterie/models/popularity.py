@@ -1,4 +1,7 @@
-"""Popularity: the share of rows that contain the item. The floor that every other model must beat."""
+"""Popularity: the share of rows that contain the item. The floor that every other model must beat.
+
+Under noise each user counts with x_u / |x_u|: the norm is 1 whatever the user has, so that all are heard alike.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from coterie.models.base import ROWS, SumModel, Terms, clip_factors, shares
+from coterie.models.base import CLIP, ROWS, SumModel, Terms, clip_factors, shares
+from coterie.models.denoise import SEEN, carried
 from coterie.models.kernels.gram import add_counts, count_norms
 from coterie.ring import Accumulator
 from coterie.types import (
@@ -25,21 +29,21 @@ from coterie.types import (
     UserBlock,
 )
 
+PAIRS_SHARE = 0.68  # of a round's noise budget, for what is summed beside the counts on which every model stands
+
 
 class Popularity(SumModel):
     """score(j) = n_j / N: how many baskets (or users, where the log has no baskets) contain item j."""
 
     name: ClassVar[str] = "popularity"
+    keeps_sums: ClassVar[bool] = True
     personal: ClassVar[bool] = False
 
     def terms(self) -> Terms:
         return Terms(popularity=1.0)
 
     def parts(self, n_items: int) -> tuple[PartSpec, ...]:
-        return (
-            PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, 0.9),
-            PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.1),
-        )
+        return count_parts(n_items, 0.95, 0.05)
 
     def contribute(
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
@@ -55,12 +59,10 @@ class Popularity(SumModel):
         return np.zeros(len(known.items.item))
 
     def fit(self, state: State) -> State:
-        counts = state["counts"] / float(state["counts_scale"])
-        rows = float(state["rows"][0]) / float(state["rows_scale"])
-        return state.updated(popularity=shares(counts, rows))
+        return state.updated(popularity=shares(*real_counts(state)))
 
     def restrict(self, state: State, items: Items) -> State:
-        sums = {k: state[k] for k in ("counts_scale", "rows", "rows_scale")}
+        sums = {k: state[k] for k in ("counts_scale", "rows", "rows_scale")} | carried(state, "counts", "rows")
         arrays = {"n_items": np.array(len(items), np.int64), "counts": state["counts"][items], **sums}
         return self.fit(State(state.round, arrays))
 
@@ -69,6 +71,27 @@ class Popularity(SumModel):
         sums = {"counts": counts, "rows": np.array([float((np.diff(users.basket_ptr) > 0).sum())])}
         one = {f"{name}_scale": np.array(1, np.int64) for name in sums}
         return self.fit(State(1, {"n_items": np.array(users.n_items, np.int64), **sums, **one}))
+
+
+def count_parts(n_items: int, counts_share: float = 0.3, rows_share: float = 0.02) -> tuple[PartSpec, ...]:
+    """The parts ``counts`` (rows per item) and ``rows`` (rows with an item), with their shares of a round's budget."""
+    return (
+        PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, counts_share, CLIP),
+        PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, rows_share, CLIP),
+    )
+
+
+def real_counts(state: State) -> tuple[Floats, float]:
+    """In how many rows each item is (float64 [items]), and how many rows there are.
+
+    Noise makes neither negative, nor an item that is in more rows than there are.
+    """
+    counts = state["counts"] / float(state["counts_scale"])
+    rows = float(state["rows"][0]) / float(state["rows_scale"])
+    if "counts_noise" not in state:
+        return counts, rows
+    counts = np.maximum(counts, 0.0)
+    return counts, max(rows, SEEN * float(state["rows_noise"]), float(counts.max(initial=0.0)))
 
 
 def add_row_counts(spec: RoundSpec, row_ptr: Array, rows: Ragged, n_items: int, out: Accumulator) -> None:

@@ -27,6 +27,7 @@ from coterie.models.mf import Mf
 from coterie.models.popularity import Popularity
 from coterie.models.sequence import SessionPairs
 from coterie.models.spectral import Spectral
+from coterie.models.subspace import Subspace
 from coterie.models.user_similarity import UserSimilarity
 from coterie.settings import describe
 
@@ -34,7 +35,7 @@ GROUP = "coterie.models"
 RESERVED = frozenset({"name", "tune"})
 BUILT_IN: Mapping[str, type[Model]] = MappingProxyType({
     model.name: model
-    for model in (Cart, Ease, Ials, GfCf, Spectral, SessionPairs, Mf, Cosine, UserSimilarity, Popularity)
+    for model in (Cart, Ease, Ials, GfCf, Spectral, Subspace, SessionPairs, Mf, Cosine, UserSimilarity, Popularity)
 })  # fmt: skip
 
 

@@ -18,6 +18,9 @@ no item allowed to predict itself, is
 
 step_i: how many steps ago i was taken. Where no order is known T = A - diag(d), which makes B that of the cart model.
 pf_j is the user's own share of past baskets with item j; it stays where the history is.
+
+Under noise A and the antisymmetric W - W^T are denoised (`coterie.models.denoise`), each with sqrt(2) times the noise
+of W: what is known of an order fades before what is known of pairs.
 """
 
 from __future__ import annotations
@@ -31,11 +34,12 @@ import scipy.sparse as sp
 from pydantic import Field
 
 from coterie.errors import ModelError
-from coterie.models.base import LINF, MARGIN, ROWS, Effort, SumModel, Terms, clip_factors, narrow_items, shares
-from coterie.models.gram import FRACTION, real_counts, symmetric_inverse
+from coterie.models.base import CLIP, LINF, MARGIN, Effort, SumModel, Terms, clip_factors, narrow_items, shares
+from coterie.models.denoise import carried, denoised_antisymmetric, denoised_gram, floor, mixed_floor
+from coterie.models.gram import FRACTION, symmetric_inverse
 from coterie.models.kernels.scoring import add_rows, owners
 from coterie.models.kernels.sequence import Decay, OrderedRows, add_pairs, ordered_rows, pair_bounds
-from coterie.models.popularity import add_row_counts
+from coterie.models.popularity import PAIRS_SHARE, add_row_counts, count_parts, real_counts
 from coterie.models.rows import RowUnit, rows_of
 from coterie.ring import Accumulator
 from coterie.types import Array, Floats, Items, Known, LocalStore, PartSpec, RoundSpec, Scores, State, UserBlock
@@ -83,9 +87,8 @@ class SessionPairs(SumModel):
 
     def parts(self, n_items: int) -> tuple[PartSpec, ...]:
         return (
-            PartSpec("pairs", (n_items, n_items), "dense", math.inf, LINF, FRACTION, 0.8),
-            PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, 0.15),
-            PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.05),
+            PartSpec("pairs", (n_items, n_items), "dense", math.inf, LINF, FRACTION, PAIRS_SHARE, CLIP),
+            *count_parts(n_items),
         )
 
     def contribute(
@@ -101,6 +104,8 @@ class SessionPairs(SumModel):
     def fit(self, state: State) -> State:
         n = int(state["n_items"])
         pairs = state["pairs"].reshape(n, n) / float(state["pairs_scale"])
+        if "pairs_noise" in state:
+            return self._fit_noised(state, pairs)
         return state.updated(weights=self._solve(pairs).astype(np.float32), popularity=shares(*real_counts(state)))
 
     def restrict(self, state: State, items: Items) -> State:
@@ -109,7 +114,7 @@ class SessionPairs(SumModel):
             return state
         sums = {k: state[k] for k in ("pairs_scale", "counts_scale", "rows", "rows_scale")}
         sums["pairs"] = state["pairs"].reshape(n, n)[np.ix_(items, items)].ravel()
-        sums["counts"] = state["counts"][items]
+        sums |= {"counts": state["counts"][items]} | carried(state, "pairs", "counts", "rows")
         return self.fit(State(state.round, {**narrow_items(items, state), **sums}))
 
     def related(self, state: State, known: Known, out: Scores) -> None:
@@ -125,7 +130,7 @@ class SessionPairs(SumModel):
         mixed = {}
         for name in ("weights", "popularity"):
             mixed[name] = ((1.0 - weight) * state[name] + weight * own[name]).astype(state[name].dtype)
-        return State(state.round, {"n_items": state["n_items"], **mixed})
+        return State(state.round, {"n_items": state["n_items"], **mixed, **mixed_floor(state, own, weight)})
 
     def effort(self, users: UserBlock) -> Effort:
         """Pairs within the window are added; a dense matrix is inverted and multiplied."""
@@ -157,6 +162,21 @@ class SessionPairs(SumModel):
             found.append((amount[before, after], rows.item[own][before], rows.item[own][after]))
         value, before, after = (np.concatenate(column) for column in zip(*found, strict=True))
         return sp.coo_matrix((value, (before, after)), shape=(n_items, n_items)).tocsr()
+
+    def _fit_noised(self, state: State, pairs: Floats) -> State:
+        """The model of what stands out of the noise; weights are zero, and popularity ranks, where nothing does."""
+        (counts, rows), noise = real_counts(state), math.sqrt(2.0) * float(state["pairs_noise"])
+        both = denoised_gram(pairs + pairs.T, noise, counts, float(state["counts_noise"]))
+        weights = np.zeros(pairs.shape, np.float32)
+        if both.says_more:
+            head, later = both.rest.head, both.matrix() / 2
+            later[np.ix_(head, head)] += denoised_antisymmetric(pairs - pairs.T, noise, head) / 2
+            # Half of what noise alone could make of an eigenvalue is added to the diagonal of W + W^T.
+            np.fill_diagonal(later, np.diagonal(later) + both.edge / 4)
+            weights = self._solve(later).astype(np.float32)
+        popularity = shares(counts, rows)
+        largest = float(np.abs(weights).max(initial=0.0))
+        return state.updated(weights=weights, popularity=popularity, floor=floor(popularity, largest))
 
     def _solve(self, pairs: Floats) -> Floats:
         """B of the formula (float64 [items, items], zero diagonal) from W; overwrites `pairs`."""

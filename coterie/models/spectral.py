@@ -12,6 +12,9 @@ each round the server publishes an orthonormal basis Q (|I| x k) and the rows r 
     image    sum_r x_r (x_r^T D^(-1) Q)    rows, |I| x k
 
 which is X^T X D^(-1) Q. The server multiplies it by D^(-1); its left singular vectors are the next basis.
+
+Under noise either sum is denoised (`coterie.models.denoise`). What stands out is what the next round asks about: a
+basis of fewer directions, in which each user's norm of 1 goes further.
 """
 
 from __future__ import annotations
@@ -24,14 +27,14 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
-from coterie.models.base import LINF, MARGIN, Effort, Model, few_items, kept_sums, shares
+from coterie.models.base import CLIP, LINF, MARGIN, Effort, Model, few_items, kept_sums, shares
+from coterie.models.denoise import SEEN, carried, denoised_rows, floor
 from coterie.models.gram import (
     add_gram_sums,
     eigenvector_effort,
     gram_of,
     gram_parts,
     pooled_sums,
-    real_counts,
     restricted_sums,
     row_matrix,
     sparse_sums,
@@ -44,7 +47,7 @@ from coterie.models.kernels.symmetric import (
     right_singular_vectors,
     sign_fixed,
 )
-from coterie.models.popularity import add_row_counts
+from coterie.models.popularity import PAIRS_SHARE, add_row_counts, count_parts, real_counts
 from coterie.models.rows import RowUnit, rows_of
 from coterie.ring import Accumulator
 from coterie.rng import stream
@@ -85,6 +88,9 @@ class Spectral(Model):
     )
     gram_items: int = Field(20_000, ge=1, description="Most items for which auto sums all pairs of items.")
     iterations: int = Field(8, ge=1, description="Most rounds of the subspace method.")
+    noised_iterations: int = Field(
+        2, ge=1, description="Most rounds of the subspace method under a plan with noise, which is divided over them."
+    )
     oversampling: int = Field(16, ge=0, description="Directions that the subspace method carries besides.")
     tolerance: float = Field(
         0.1, ge=0, le=1, description="The subspace method ends when a round changes less; 0 never."
@@ -103,16 +109,24 @@ class Spectral(Model):
         n = int(state["n_items"])
         if self._by_gram(n):
             return RoundSpec(0, "user_sum", gram_parts(n, 1)) if state.round == 0 else None
-        if state.round >= self.iterations or (state.round > 0 and float(state["change"]) < self.tolerance):
+        if state.round >= self._most_rounds(state) or (state.round > 0 and float(state["change"]) < self.tolerance):
             return None
         shape = (n, state["basis"].shape[1])
-        image = PartSpec("image", shape, "rows", math.inf, LINF, SCALE, 0.8 if state.round == 0 else 1.0)
-        counted = gram_parts(n, 1)[1:] if state.round == 0 else ()
+        image = PartSpec("image", shape, "rows", math.inf, LINF, SCALE, PAIRS_SHARE if state.round == 0 else 1.0, CLIP)
+        counted = count_parts(n) if state.round == 0 else ()
         return RoundSpec(state.round, "user_sum", (image, *counted))
+
+    def budget(self, state: State) -> tuple[float, ...]:
+        """One sum, or equal shares of the rounds of the subspace method."""
+        rounds = 1 if self._by_gram(int(state["n_items"])) else self._most_rounds(state)
+        return (1.0 / rounds,) * rounds
 
     def at_most(self, rounds: int | None) -> Spectral:
         """The rounds of the subspace method; its pooled counterpart is exact whatever they are."""
-        return self if rounds is None else self.model_copy(update={"iterations": min(self.iterations, rounds)})
+        if rounds is None:
+            return self
+        fewer = {name: min(getattr(self, name), rounds) for name in ("iterations", "noised_iterations")}
+        return self.model_copy(update=fewer)
 
     def contribute(
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
@@ -135,17 +149,19 @@ class Spectral(Model):
             sums = kept_sums(RoundSpec(spec.index, spec.kind, spec.parts[1:]), total)
             state = State(state.round, {**state.arrays, **sums})
             state = state.updated(popularity=shares(*real_counts(state)))
-        image = total.value("image").reshape(spec.part("image").shape)
-        return self._turned(state.updated(round=spec.index + 1), image)
+        state, image = state.updated(round=spec.index + 1), total.value("image").reshape(spec.part("image").shape)
+        if noise := total.noise_std["image"]:
+            return self._turned_noised(state, *denoised_rows(image, noise, real_counts(state)[0]))
+        return self._turned(state, image)
 
     def restrict(self, state: State, items: Items) -> State:
         """From a summed Gram, the directions of the sub-catalogue; else the same directions, on its items."""
         if len(items) == int(state["n_items"]):
             return state
-        if "gram" in state:
+        if "gram" in state or "low" in state:
             return self._solved(restricted_sums(state, items))
-        kept = {name: state[name] for name in ("rows", "rows_scale", "counts_scale")}
-        kept |= {name: state[name][items] for name in ("counts", "popularity")}
+        kept = {name: state[name] for name in ("rows", "rows_scale", "counts_scale")} | carried(state, "counts", "rows")
+        kept |= {name: state[name][items] for name in ("counts", "popularity", "floor") if name in state}
         factors = np.ascontiguousarray(state["factors"][:, items])
         return State(state.round, {"n_items": np.array(len(items), np.int64), **kept, "factors": factors})
 
@@ -191,12 +207,21 @@ class Spectral(Model):
         if "counts" not in state:
             return np.ones(int(state["n_items"]))
         counts = state["counts"] / float(state["counts_scale"])
-        scale: Floats = np.maximum(counts, 1.0) ** -self.item_exponent
+        least = max(SEEN * float(state["counts_noise"]), 1.0) if "counts_noise" in state else 1.0
+        scale: Floats = np.maximum(counts, least) ** -self.item_exponent
         return scale
+
+    def _most_rounds(self, state: State) -> int:
+        return self.noised_iterations if "noise_multiplier" in state else self.iterations
 
     def _solved(self, state: State) -> State:
         """The directions from the summed Gram."""
         scale = self._item_scale(state)
+        if "low" in state:
+            state = state.updated(popularity=shares(*real_counts(state)))
+            low = np.zeros((0, len(scale))) if state["popular_only"] else state["low"] * scale
+            _, strength, right = np.linalg.svd(low, full_matrices=False)
+            return self._standing(state, right.T, strength**2)
         root = np.sqrt(float(state["gram_scale"]))
         _, vectors = leading_eigenvectors(gram_of(state), scale / root, self.factors, stream(0, self.name, "start"))
         return state.updated(factors=_served(vectors, scale), popularity=shares(*real_counts(state)))
@@ -208,12 +233,38 @@ class Spectral(Model):
         which of them lead is known without another round (Halko, Martinsson and Tropp 2011, section 4.5).
         """
         scale = self._item_scale(state)
-        basis, upper = orthonormal(image * scale[:, None])
-        turn, strength, _ = np.linalg.svd(upper)
-        basis = sign_fixed(basis @ turn)
+        basis, strength = _left_directions(image * scale[:, None])
         leading = basis[:, : self.factors][:, strength[: self.factors] > NEGLIGIBLE * strength.max(initial=0.0)]
         change = 1.0 if state.round == 1 else _distance(state["basis"][:, : self.factors], basis[:, : self.factors])
         return state.updated(basis=basis, change=np.array(change), factors=_served(leading, scale))
+
+    def _turned_noised(self, state: State, image: Floats, beyond: int) -> State:
+        """The next basis from a denoised image in which `beyond` directions besides popularity stand out.
+
+        Where none does the basis stays, and what is served is popularity.
+        """
+        if not beyond:
+            return self._standing(state.updated(change=np.array(1.0)), image[:, :0], np.zeros(0))
+        basis, strength = _left_directions(image * self._item_scale(state)[:, None])
+        basis = basis[:, : beyond + 1]
+        change = 1.0 if state.round == 1 else _distance(state["basis"], basis)
+        after = state.updated(basis=basis, change=np.array(change))
+        return self._standing(after, basis, strength[: beyond + 1])
+
+    def _standing(self, state: State, vectors: Floats, strength: Floats) -> State:
+        """What is served of directions that were found in noise, on the floor of popularity."""
+        kept = strength > NEGLIGIBLE * strength.max(initial=0.0)
+        scale = self._item_scale(state)
+        factors = _served(sign_fixed(vectors[:, kept][:, : self.factors]), scale)
+        largest = float((scale**2 * (factors**2).sum(axis=0)).max(initial=0.0))
+        return state.updated(factors=factors, floor=floor(state["popularity"], largest))
+
+
+def _left_directions(image: Floats) -> tuple[Floats, Floats]:
+    """Left singular vectors and singular values, the leading ones first."""
+    basis, upper = orthonormal(image)
+    turn, strength, _ = np.linalg.svd(upper)
+    return sign_fixed(basis @ turn), strength
 
 
 def _served(vectors: Floats, scale: Floats) -> Scores:

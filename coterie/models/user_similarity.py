@@ -16,7 +16,8 @@ is such a product:
 
     1 / (u(q) + u(v)) ~ sum over nodes k of amount_k exp(-rate_k u(q)) exp(-rate_k u(v))
 
-So one Gram per node is summed, of row weight exp(-rate_k u(v)) in (0, 1]. Rates are public constants.
+So one Gram per node is summed, of row weight exp(-rate_k u(v)) in (0, 1]. Rates are public constants. Under noise each
+is denoised by itself (`coterie.models.denoise`).
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ import scipy.sparse as sp
 from pydantic import Field
 
 from coterie.errors import ModelError
-from coterie.models.base import LINF, ROWS, Effort, SumModel, clip_factors, narrow_items, shares
-from coterie.models.gram import real_counts, row_matrix
+from coterie.models.base import CLIP, LINF, Effort, SumModel, clip_factors, narrow_items, shares
+from coterie.models.denoise import carried, floor
+from coterie.models.gram import denoised_part, row_matrix
 from coterie.models.kernels.gram import add_gram, dense, gram_norms, sub_triangle
 from coterie.models.kernels.scoring import add_rows, owners
-from coterie.models.popularity import add_row_counts
+from coterie.models.popularity import PAIRS_SHARE, add_row_counts, count_parts, real_counts
 from coterie.models.rows import RowUnit, rows_of
 from coterie.ring import Accumulator
 from coterie.types import (
@@ -144,12 +146,14 @@ class UserSimilarity(SumModel):
         return super().init(n_items, public, seed)
 
     def parts(self, n_items: int) -> tuple[PartSpec, ...]:
-        share = 0.8 / self.nodes
+        share = PAIRS_SHARE / self.nodes
         shape = (n_items, n_items)
         return (
-            *(PartSpec(f"gram_{k}", shape, "triangle", math.inf, LINF, FRACTION, share) for k in range(self.nodes)),
-            PartSpec("counts", (n_items,), "dense", math.inf, ROWS, 1, 0.15),
-            PartSpec("rows", (1,), "dense", ROWS, ROWS, 1, 0.05),
+            *(
+                PartSpec(f"gram_{k}", shape, "triangle", math.inf, LINF, FRACTION, share, clip)
+                for k, clip in enumerate(self._clips(n_items))
+            ),
+            *count_parts(n_items),
         )
 
     def contribute(
@@ -165,6 +169,8 @@ class UserSimilarity(SumModel):
 
     def fit(self, state: State) -> State:
         n = int(state["n_items"])
+        if "counts_noise" in state:
+            return self._fit_noised(state)
         weights = np.empty((self.nodes, n, n), np.float32)
         for k in range(self.nodes):
             weights[k] = dense(state[f"gram_{k}"], n) / float(state[f"gram_{k}_scale"])
@@ -179,6 +185,7 @@ class UserSimilarity(SumModel):
         for k in range(self.nodes):
             sums[f"gram_{k}"] = sub_triangle(state[f"gram_{k}"], n, items)
             sums[f"gram_{k}_scale"] = state[f"gram_{k}_scale"]
+        sums |= carried(state, "counts", "rows", *(f"gram_{k}" for k in range(self.nodes)))
         sums["counts"] = state["counts"][items]
         return self.fit(State(state.round, {**narrow_items(items, state), **sums}))
 
@@ -213,6 +220,25 @@ class UserSimilarity(SumModel):
         sums["rows"] = np.array([float((sizes > 0).sum())])
         one = {f"{name}_scale": np.array(1, np.int64) for name in sums}
         return self.fit(State(1, {"n_items": np.array(n, np.int64), **public, **sums, **one}))
+
+    def _fit_noised(self, state: State) -> State:
+        """What stands out of the noise; zeros, and popularity ranks, where nothing does."""
+        n, (counts, rows) = int(state["n_items"]), real_counts(state)
+        weights = np.zeros((self.nodes, n, n), np.float32)
+        for k in range(self.nodes):
+            found = denoised_part(state, f"gram_{k}", counts)
+            if found.says_more:
+                weights[k] = found.matrix()
+        popularity = shares(counts, rows)
+        one = self.query_weights(np.ones(1))[:, 0]
+        largest = float((one * np.abs(weights).max(axis=(1, 2), initial=0.0)).sum())
+        return state.updated(weights=weights, popularity=popularity, floor=floor(popularity, largest))
+
+    def _clips(self, n_items: int) -> Floats:
+        """Clip norms of the nodes: no more than the Gram of one row of any size can have: float64 [nodes]."""
+        sizes = np.arange(1.0, n_items + 1)
+        norms = self.row_weights(sizes) * np.sqrt(sizes * (sizes + 1) / 2)
+        return np.minimum(norms.max(axis=1, initial=0.0) * (1 + 1e-9), CLIP)
 
     def _asked(self, known: Known) -> Floats:
         """`query_weights` of each list: float64 [nodes, lists]."""

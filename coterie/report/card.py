@@ -12,14 +12,48 @@ _NEIGHBOURS = {
     "add-or-remove-one": "two populations are neighbours if one has one user more (add or remove one)",
     "replace-one": "two populations are neighbours if they differ in the data of one user (replace one)",
 }
+_NOISE = {
+    "none": "none",
+    "central": "central: the server adds it to the sum, and is trusted to",
+    "distributed": "distributed: each client adds a share to what it sends, so the server never has a sum without it",
+    "local": "local: each user's own contribution carries it, so nobody is trusted",
+}
+_AGGREGATION = {
+    "plain": "plain: sums travel in the clear",
+    "secure": "secure: the server learns the sum of all clients and nothing else of what they send",
+}
+_SAMPLERS = {
+    "all": "all users in every round: nothing is gained by chance",
+    "poisson": "each user by a secret coin in every round",
+    "fixed": "so many clients in every round, drawn in secret without replacement",
+}
+_MASKS = {
+    "real": "real: every client ran the protocol",
+    "elided": "elided: the masks of simulated devices, which cancel, were left out, and with them their single shares "
+    "of noise, which were drawn as their sum",
+    "none": "none",
+}
+_COVERED = (
+    "- Which items exist is public, and so are titles, item attributes, the list of clients, and the times that divide "
+    "training from test.\n"
+    "- A client's own model and mix are made from its own rows without noise: they protect from peers as long as they "
+    "stay at the client, and are covered by no epsilon.\n"
+    "- Other runs on the same users add up: the ledger keeps the account."
+)
+
+_ROSTER = (
+    "- Every client is one user, so the list of clients says who takes part, and so do its length, the fewest clients "
+    "in a sum and the size of the noise: epsilon covers what users did, not that they take part."
+)
 
 
 def privacy_card(info: Result) -> str:
     """The card of a run as Markdown. `info` is the run's result (``coterie train --json``).
 
-    Read are ``privacy`` (``unit``, ``neighbours``, ``epsilon``, ``noise``, ``aggregation``, ``rounds`` and, where
-    known, ``clip_norm``, ``min_clients``, ``ring_bits`` and ``parts``: name, size, l2 and linf of each array that is
-    summed), ``traffic``, ``data``, ``scope``, ``model`` and ``run``.
+    Read are ``privacy`` (``unit``, ``neighbours``, ``epsilon``, ``noise``, ``aggregation``, ``rounds``; of a plan with
+    noise also ``delta``, ``accountant``, ``sampler``, ``epsilon_spent``, ``noise_source`` and ``masks``; and, where
+    known, ``clip_norm``, ``min_clients``, ``ring_bits`` and ``parts``: name, size, l2, linf and noise_std of each array
+    that is summed), ``traffic``, ``data``, ``scope``, ``model`` and ``run``.
 
     Raises:
         PlanError: the plan is one that this card cannot describe, or a fact that it must state is missing.
@@ -27,65 +61,141 @@ def privacy_card(info: Result) -> str:
     privacy = info.get("privacy")
     if not privacy:
         raise PlanError("a privacy card needs the run's 'privacy' facts, and the result has none")
-    asked = (privacy.get("aggregation"), privacy.get("noise"), privacy.get("epsilon"))
-    if asked != ("plain", "none", "none"):
+    aggregation, noise, epsilon = (privacy.get(name) for name in ("aggregation", "noise", "epsilon"))
+    promised = known(epsilon) is not None and noise != "none"
+    if aggregation not in _AGGREGATION or noise not in _NOISE or not (promised or (noise, epsilon) == ("none", "none")):
         raise PlanError(
-            "this version describes aggregation 'plain' with noise 'none' and epsilon 'none', got aggregation "
-            f"{asked[0]!r}, noise {asked[1]!r} and epsilon {asked[2]!r}"
+            f"this card cannot describe aggregation {aggregation!r} with noise {noise!r} and epsilon {epsilon!r}"
         )
-    sections = [_heading(info), _promise(privacy), _who_sees_what(info), _what_leaves(info, privacy), _limits(info)]
+    sections = [
+        _heading(info, privacy, promised=promised),
+        _promise(privacy, promised=promised),
+        _who_sees_what(info, privacy),
+        _what_leaves(info, privacy, promised=promised),
+        _limits(info, privacy, promised=promised),
+    ]
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
-def _heading(info: Result) -> list[str]:
+def _heading(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
     about = [f"{name} `{info[name]}`" for name in ("model", "run") if info.get(name)]
     data = info.get("data") or {}
     about += [f"{count(data[name])} {name}" for name in ("clients", "users", "items") if data.get(name) is not None]
     subject = f"This card is about {', '.join(about)}." if about else ""
-    return ["# Privacy card", "", f"**No differential privacy.** {subject}".strip()]
+    lead = "**No differential privacy.**"
+    if promised:
+        lead = f"**Epsilon {_short(privacy['epsilon'])} at delta {_short(_fact(privacy, 'delta'))} for each user.**"
+        if _simulated(privacy):
+            lead = (
+                "**Simulated noise: no privacy.** The noise came from the seed, so whoever knows the seed can take it "
+                f"off; real noise of this size would give epsilon {_short(privacy['epsilon'])}. Never to be released."
+            )
+    return ["# Privacy card", "", f"{lead} {subject}".strip()]
 
 
-def _promise(privacy: Mapping[str, Any]) -> list[str]:
+def _promise(privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
     neighbours = str(_fact(privacy, "neighbours"))
-    return [
-        "## What is promised",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| unit of privacy | {_unit(str(_fact(privacy, 'unit')))} |",
-        f"| neighbours | {_NEIGHBOURS.get(neighbours, neighbours)} |",
-        "| epsilon | none: no differential privacy; whoever sees the sums or the model can learn about single users |",
-        "| noise | none |",
-        "| aggregation | plain: sums travel in the clear |",
-        f"| rounds | {count(privacy.get('rounds'))} |",
-        f"| fewest clients in a sum | {count(privacy.get('min_clients'))} |",
-    ]
+    rows = {
+        "unit of privacy": _unit(str(_fact(privacy, "unit"))),
+        "neighbours": _NEIGHBOURS.get(neighbours, neighbours),
+    }
+    if promised:
+        rows |= _guarantee(privacy)
+    else:
+        rows["epsilon"] = (
+            "none: no differential privacy; whoever sees the sums or the model can learn about single users"
+        )
+    rows |= {
+        "noise": _NOISE[str(privacy["noise"])],
+        "aggregation": _AGGREGATION[str(privacy["aggregation"])],
+        "masks": _MASKS.get(str(privacy.get("masks") or "none"), str(privacy.get("masks"))),
+        "rounds": count(privacy.get("rounds")),
+        "fewest clients in a sum": count(privacy.get("min_clients")),
+    }
+    return ["## What is promised", "", "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())]
 
 
-def _who_sees_what(info: Result) -> list[str]:
-    devices = (info.get("data") or {}).get("clients") == (info.get("data") or {}).get("users")
-    each = "Here every client is one user, so it sees what one person did. " if devices else ""
-    return [
-        "## Who sees what",
-        "",
-        "- **The server** sees the sum of each client in the clear. "
-        + each
-        + "It never receives rows of a log, user ids "
-        "or baskets; but sums over few users can give them away, so the server must be trusted.",
-        "- **Other clients** see the model and, with it, the sum over all clients. A client can subtract its own part.",
-        "- **Whoever has the model file** has what can be computed from the sum over all clients.",
+def _guarantee(privacy: Mapping[str, Any]) -> dict[str, str]:
+    """Epsilon, delta and how they were counted."""
+    rows = {
+        "epsilon": f"{_short(privacy['epsilon'])} for the model that is served",
+        "epsilon spent": f"{_short(_fact(privacy, 'epsilon_spent'))} by {count(privacy.get('attempts'))} sums that "
+        "left, attempts that failed after they were paid for included",
+        "delta": _short(_fact(privacy, "delta")),
+        "accountant": f"{_fact(privacy, 'accountant')}, of the sampler that ran",
+        "sampler": _SAMPLERS.get(str(_fact(privacy, "sampler")), str(privacy["sampler"])),
+        "noise drawn from": str(_fact(privacy, "noise_source")),
+    }
+    if privacy.get("sampler") != "all":
+        rows["epsilon towards the coordinator"] = (
+            f"{_short(_fact(privacy, 'epsilon_towards_coordinator'))}: it knows who took part, so sampling hides "
+            "nobody from it"
+        )
+    if privacy.get("items_from") == "the log":
+        rows["list of items"] = "taken to be public, but read from the log: an item that one user alone had shows"
+    if account := privacy.get("account"):
+        limit = "no limit" if account.get("limit") is None else f"limit {_short(account['limit'])}"
+        rows["account"] = f"`{account['name']}`: lifetime epsilon {_short(account['epsilon'])} over all runs, {limit}"
+    if privacy.get("noise") == "distributed":
+        rows["noise that is counted on"] = (
+            f"that of {count(privacy.get('min_clients'))} clients, less {count(privacy.get('max_colluding'))} that "
+            "may work with the server"
+        )
+    return rows
+
+
+def _who_sees_what(info: Result, privacy: Mapping[str, Any]) -> list[str]:
+    devices = _devices(info)
+    lines = ["## Who sees what", ""]
+    if privacy["aggregation"] == "plain":
+        each = "Here every client is one user, so it sees what one person did. " if devices else ""
+        noised = " with each user's noise in it" if privacy["noise"] == "local" else " in the clear"
+        lines.append(
+            f"- **The server** sees the sum of each client{noised}. {each if privacy['noise'] != 'local' else ''}It "
+            "never receives rows of a log, user ids or baskets; but sums over few users can give them away, so the "
+            "server must be trusted."
+        )
+    else:
+        kept = " that is noisy already" if privacy["noise"] in ("distributed", "local") else ""
+        lines.append(f"- **The server** sees the sum of all clients{kept}, and of no single one. {_claim(privacy)}")
+    noised = privacy["noise"] != "none"
+    lines += [
+        "- **Other clients** see the model and, with it, the "
+        + ("noisy sum over all clients." if noised else "sum over all clients. A client can subtract its own part."),
+        "- **Whoever has the model file** has what can be computed from the "
+        + ("noisy " if noised else "")
+        + "sum over all clients"
+        + (_covers(privacy) if noised else "."),
         "- **User histories, carts and a client's own model** stay at the client.",
     ]
+    return lines
 
 
-def _what_leaves(info: Result, privacy: Mapping[str, Any]) -> list[str]:
-    traffic, clip, bits = info.get("traffic") or {}, known(privacy.get("clip_norm")), known(privacy.get("ring_bits"))
+def _covers(privacy: Mapping[str, Any]) -> str:
+    if privacy.get("sampler", "all") != "all":
+        return ": covered by epsilon, unless they know who took part."
+    return ": covered by epsilon, whatever else they know."
+
+
+def _claim(privacy: Mapping[str, Any]) -> str:
+    if privacy.get("masks") == "elided":
+        return "In this simulation one process held all clients, and their masks were left out."
+    against = privacy.get("holds_against") or "a semi-honest server, while fewer clients than the threshold help it"
+    return f"This holds against {against}."
+
+
+def _what_leaves(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
+    traffic, clip, bits = info.get("traffic") or {}, privacy.get("clip_norm"), known(privacy.get("ring_bits"))
     upload, download = size(traffic.get("upload_bytes_per_client")), size(traffic.get("download_bytes_per_client"))
     ring = "" if bits is None else f" of {bits:.0f} bits"
     if clip is None:
         bound = "is bounded by the model's own weights; no clip norm was asked for"
+        if promised:
+            bound = "is clipped to the model's own bounds, below"
+    elif isinstance(clip, Mapping):
+        bound = "is clipped, by part: " + ", ".join(f"{part} {_short(norm)}" for part, norm in clip.items())
     else:
-        bound = f"is clipped to an L2 norm of {clip:g} per part"
+        bound = f"is clipped to an L2 norm of {_short(clip)} per part"
     lines = [
         "## What leaves a client",
         "",
@@ -93,37 +203,60 @@ def _what_leaves(info: Result, privacy: Mapping[str, Any]) -> list[str]:
         f"- Integers{ring}, added exactly.",
         f"- One user's contribution {bound}.",
     ]
-    return lines + _parts(privacy.get("parts") or [])
+    free = [one for one in privacy.get("left") or [] if not one.get("charged")]
+    if promised and free:
+        shown = "; ".join(f"{one['what']} ({one['why']})" if one.get("why") else str(one["what"]) for one in free)
+        lines.append(f"- **Outside epsilon**, shown because this is a simulation: {shown}.")
+    return lines + _parts(privacy.get("parts") or [], promised=promised)
 
 
-def _parts(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The arrays that are summed, and how far one user can move each."""
+def _parts(parts: Sequence[Mapping[str, Any]], *, promised: bool) -> list[str]:
+    """The arrays that are summed, how far one user can move each, and the noise on it."""
     if not parts:
         return []
-    rows = [
-        f"| `{part['name']}` | {count(part.get('size'))} | {_bound(part.get('l2'))} | {_bound(part.get('linf'))} |"
-        for part in parts
-    ]
-    return [
-        "",
-        "| part | numbers | one user moves it by at most (L2) | and each number by at most |",
-        "|---|--:|--:|--:|",
-        *rows,
-    ]
+    head = "| part | numbers | one user moves it by at most (L2) | and each number by at most |"
+    rule = "|---|--:|--:|--:|"
+    if promised:
+        head, rule = "| round " + head + " noise on each number |", "|--:" + rule + "--:|"
+    rows = []
+    for part in parts:
+        row = (
+            f"| `{part['name']}` | {count(part.get('size'))} | {_bound(part.get('l2'))} | {_bound(part.get('linf'))} |"
+        )
+        rows.append(f"| {count(part.get('round'))} {row} {_bound(part.get('noise_std'))} |" if promised else row)
+    return ["", head, rule, *dict.fromkeys(rows)]
 
 
-def _limits(info: Result) -> list[str]:
+def _limits(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
     lines = ["## What this does not cover", ""]
     if info.get("scope") == "simulation":
-        lines += [
-            "- **Simulation**: one process held the logs of all clients; nothing protected them from that process.",
-            "- Metrics are raw: they were computed on held-out interactions and are outside any epsilon.",
-        ]
-    lines += [
-        "- Cleaning, splitting and the choice of items looked at the logs as they are.",
+        lines.append(
+            "- **Simulation**: one process held the logs of all clients; nothing protected them from that process."
+        )
+        if not promised or any(not one.get("charged") for one in privacy.get("left") or []):
+            lines.append("- Metrics are raw: they were computed on held-out interactions and are outside any epsilon.")
+    if promised:
+        lines.append(_COVERED)
+        if _devices(info):
+            lines.append(_ROSTER)
+    else:
+        lines.append("- Cleaning, splitting and the choice of items looked at the logs as they are.")
+    return [
+        *lines,
         "- Suggestions can reveal what was bought together; who may ask for them is for the operator to decide.",
     ]
-    return lines
+
+
+def _devices(info: Result) -> bool:
+    """Whether every client is one user; the number of users is not said where nothing but noised sums is."""
+    data = info.get("data") or {}
+    if data.get("one_user_each") is not None:
+        return bool(data["one_user_each"])
+    return data.get("users") is not None and data.get("clients") == data["users"]
+
+
+def _simulated(privacy: Mapping[str, Any]) -> bool:
+    return privacy.get("releasable") is False
 
 
 def _fact(privacy: Mapping[str, Any], name: str) -> Any:
@@ -133,7 +266,11 @@ def _fact(privacy: Mapping[str, Any], name: str) -> Any:
 
 
 def _unit(unit: str) -> str:
-    return "a user at one client (the same person at two clients counts twice)" if unit == "user" else unit
+    return "a user at one client (the same person at two clients counts twice)" if unit == "user" else f"a {unit}"
+
+
+def _short(number: Any) -> str:
+    return f"{float(number):.4g}"
 
 
 def _bound(number: Any) -> str:

@@ -62,7 +62,7 @@ def metric_by_round(records: Sequence[Mapping[str, Any]], metric: str, path: Pat
     if not points:
         raise DataError(f"metric '{metric}' is in none of the {len(records)} round records, so it cannot be plotted")
     rounds, values = zip(*points, strict=True)
-    with _canvas(f"{metric} by round", (6.4, 3.4), path) as axes:
+    with canvas(f"{metric} by round", (6.4, 3.4), path) as axes:
         axes.plot(rounds, values, color=FEDERATED, marker="o", markersize=5, linewidth=2)
         axes.annotate(
             f"{values[-1]:.4f}", (rounds[-1], values[-1]), xytext=(0, 8), textcoords="offset points", ha="center"
@@ -92,14 +92,14 @@ def gain_by_client(rows: Sequence[Mapping[str, Any]], metric: str, path: Path) -
     usable.sort(key=lambda row: (_served(row) - row["alone"], str(row["client"])))
     many = len(usable) > MOST_BARS
     height = 3.6 if many else 1.7 + 0.27 * len(usable)
-    with _canvas("What each client gains by joining", (7.2, height), path) as axes:
+    with canvas("What each client gains by joining", (7.2, height), path) as axes:
         (_draw_histogram if many else _draw_clients)(axes, usable, metric)
         if left_out := len(rows) - len(usable):
             axes.set_xlabel(f"{axes.get_xlabel()}\n{left_out:,} more without figures to compare")
 
 
 @contextmanager
-def _canvas(title: str, inches: tuple[float, float], path: Path) -> Iterator[Axes]:
+def canvas(title: str, inches: tuple[float, float], path: Path) -> Iterator[Axes]:
     """Axes of a titled figure that goes to `path` when the caller is done: the same bytes for the same drawing."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # The font that measures the layout lacks some scripts; the SVG carries text, which the viewer's fonts draw.

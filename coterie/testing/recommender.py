@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import ClassVar
 import numba
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coterie.federation.checkpoint import load_state, save_state
@@ -21,18 +21,14 @@ from coterie.models.base import Model
 from coterie.privacy.plan import Plan
 from coterie.ring import Accumulator
 from coterie.testing.logs import CLIPS, Log, block_of, checkerboard, logs, timed, trained, zipf_log
+from coterie.testing.private import HISTORY, N_ITEMS, NoiseContract, law
 from coterie.types import History, Integers, Known, Query, Ragged, RoundSpec, Scores, State, Total, UserBlock
 
-N_ITEMS = 7
-HISTORY = History(np.array([0, 4], np.int64), np.array([1, 3, 1, 5], np.int32), np.array([0, 0, 1, 2], np.int32))
 MOMENTS = st.sampled_from([0, 1, 3])
 """How many times of the day the log knows; 0: it has no times."""
 
-# Each subclass is another system under test, so that hypothesis meets several executors is meant.
-law = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.differing_executors])
 
-
-class RecommenderContract(ABC):
+class RecommenderContract(NoiseContract):
     """Inherit, and return a model from `model`: with few rounds, so that the tests stay quick."""
 
     exact_pooled: ClassVar[bool] = True

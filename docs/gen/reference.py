@@ -16,7 +16,20 @@ from coterie.cli.init import template
 from coterie.cli.options import Flag, core_type, help_record, model_flags, section_title, setting_flags
 from coterie.models import registry
 
-PACKAGES = ("data", "models", "privacy", "evaluation", "federation", "engines", "report", "experiment", "testing")
+PACKAGES = (
+    "data",
+    "models",
+    "privacy",
+    "secure",
+    "evaluation",
+    "federation",
+    "engines",
+    "report",
+    "experiment",
+    "audit",
+    "migrations",
+    "testing",
+)
 
 COMMANDS_INTRO = (
     "Exit codes: 0 done; 1 the environment failed (disk, memory, network); 2 wrong usage or input; 130 interrupted. "

@@ -24,9 +24,17 @@ COMMANDS = (
     ("data", "describe"),
     ("data", "clean"),
     ("data", "market"),
+    ("data", "get"),
+    ("plan",),
     ("train",),
+    ("compare",),
     ("evaluate",),
     ("recommend",),
+    ("audit",),
+    ("ledger",),
+    ("ledger", "show"),
+    ("ledger", "limit"),
+    ("ledger", "export"),
 )
 
 
@@ -38,7 +46,7 @@ def test_every_command_has_help(coterie, command):
         assert result.out.startswith(f"Usage: {' '.join(('coterie', *command))}")
 
 
-@pytest.mark.parametrize("command", [(), ("data",)], ids=["coterie", "data"])
+@pytest.mark.parametrize("command", [(), ("data",), ("ledger",)], ids=["coterie", "data", "ledger"])
 def test_a_group_without_a_command_shows_its_help(coterie, command):
     result = coterie(*command)
     assert result.code == 0
@@ -59,7 +67,7 @@ def test_version(coterie):
         (("recommend",), "missing argument 'RUN' (see `coterie recommend --help`)"),
         (("recommend", "r", "--k", "0"), "it must be a whole number of at least 1, got '0'"),
         (("recommend", "r", "--k", "ten"), "it must be a whole number of at least 1, got 'ten'"),
-        (("demo", "--shops", "1"), "it must be a whole number of at least 2, got '1'"),
+        (("demo", "--shops", "2"), "it must be a whole number of at least 3, got '2'"),
     ],
 )
 def test_wrong_usage_is_one_sentence_with_the_nearest_word(coterie, arguments, sentence):

@@ -102,11 +102,11 @@ def test_the_demo_ends_in_the_comparison_and_an_example(coterie, tmp_path, monke
     monkeypatch.setattr("coterie.cli.demo.BASKETS_PER_SHOP", 300)
     monkeypatch.setattr("coterie.cli.demo.ITEMS", 40)
     folder = tmp_path / "demo"
-    result = coterie("demo", "--shops", 2, "--output", folder)
+    result = coterie("demo", "--shops", 3, "--output", folder)
     assert result.code == 0, result.err
     for part in ("What joining gives", "what completes this basket?", "report.html", "planted"):
         assert part in result.out
-    assert "no secure aggregation, no noise" in result.err
+    assert "whoever adds them up sees the total alone (secure aggregation). No noise" in " ".join(result.err.split())
     assert (folder / "run" / "report.html").exists()
     refused = coterie("demo", "--output", folder, "--json")
     assert refused.code == 2

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from coterie.federation.release import Leave, nothing
 from coterie.privacy.plan import BoundRound
 from coterie.ring import Accumulator
 from coterie.types import Integers, LocalStore, PartSpec, RoundKind, RoundSpec, State, Total, UserBlock
@@ -35,6 +36,9 @@ class PowerIteration:
             PartSpec("users", (1,), "dense", 1.0, 1.0, 1),
         )
         return RoundSpec(state.round, "user_sum", parts)
+
+    def budget(self, state: State) -> tuple[float, ...]:
+        return (1.0 / self.rounds,) * self.rounds
 
     def contribute(
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
@@ -71,6 +75,9 @@ class Witness:
             return None
         return RoundSpec(0, self.kind, (PartSpec("counts", (self.n_items,), "dense", self.l2, self.linf, 1),))
 
+    def budget(self, state: State) -> tuple[float, ...]:
+        return (1.0,)
+
     def contribute(
         self, spec: RoundSpec, state: State, users: UserBlock, local: LocalStore | None, out: Accumulator
     ) -> None:
@@ -94,7 +101,11 @@ class Counting:
     clients: int
     asked: int = 0
 
-    def collect(self, summand: object, bound: BoundRound, state: State) -> Total:
+    @property
+    def one_user_each(self) -> bool:
+        return self.users == self.clients
+
+    def collect(self, summand: object, bound: BoundRound, state: State, leave: Leave = nothing) -> Total:
         self.asked += 1
         integers = {part.name: np.zeros(part.size, np.int64) for part in bound.spec.parts}
         return Total(bound.spec, integers, dict.fromkeys(integers, 0.0), self.clients, bound.upload_bytes)

@@ -15,9 +15,10 @@ import coterie
 from coterie.data import sql
 from coterie.data.cells import column_of, series_of
 from coterie.data.readers import proposal, read_log
-from coterie.data.sql import Database, digest_of, read_query, shown, source_of
+from coterie.data.sql import Database, digest_of, read_query, source_of
 from coterie.errors import ConfigError, DataError, EnvironmentFault, MissingExtra
 from coterie.settings import DataSettings, build
+from coterie.storage import shown
 from tests.postgres import PASSWORD, Server, postgres
 
 LINES = "SELECT customer, sku, ordered_at, quantity FROM lines ORDER BY id"

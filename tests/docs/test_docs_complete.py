@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from coterie.report.reading import SCHEMES
 from coterie.settings import ClientSettings, DataSettings, SplitSettings
 
 ROOT = Path(__file__).parents[2]
+PLAN = {field.name for field in dataclasses.fields(coterie.Plan)}  # the reference has these
 
 
 def text(name: str) -> str:
@@ -86,28 +88,66 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home / "run"
 
 
-def test_every_file_of_a_run_folder_is_explained(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def private(folder: Path) -> Path:
+    """The same log under epsilon."""
+    return trained_under_epsilon(folder.parent / "private", metrics_share=0.0)
+
+
+@pytest.fixture(scope="module")
+def sealed(folder: Path) -> Path:
+    """The same with metrics that are paid for."""
+    return trained_under_epsilon(folder.parent / "sealed", metrics_share=0.2)
+
+
+def trained_under_epsilon(output: Path, metrics_share: float) -> Path:
+    from coterie.experiment.train import run_training
+    from coterie.settings import build
+
+    asked = {
+        "data": {"logs": ["log.parquet"]},
+        "model": {"name": "ease"},
+        "plan": {"epsilon": 4.0},
+        "evaluation": {"metrics_share": metrics_share},
+        "run": {"output": str(output)},
+    }
+    run_training(build(asked, "test"))
+    return output
+
+
+def test_every_file_of_a_run_folder_is_explained(folder: Path, private: Path) -> None:
     named = set(re.findall(r"`([\w./-]+)`", text("docs/explanation/run-folder.md")))
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {re.sub(r"\d{5}", "00000", name) for name in files} <= named
+    for run in (folder, private):
+        files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+        assert {re.sub(r"\d{5}", "00000", name) for name in files} <= named
 
 
-def test_every_array_of_a_model_file_is_explained(folder: Path) -> None:
+def test_where_metrics_are_paid_for_a_folder_holds_less_as_its_page_says(sealed: Path) -> None:
+    assert not list(sealed.glob("clients/*"))
+    assert not list(sealed.glob("plots/*"))
+    assert "sha256" not in (sealed / "inputs.json").read_text()
+    result = coterie.load(sealed, trust="any").result
+    assert {key for key, value in result["data"].items() if value is not None} == {"items", "clients", "one_user_each"}
+    assert (result["cleaning"], result["per_client"], result["split"]["note"]) == ([], [], None)
+
+
+def test_every_array_of_a_model_file_is_explained(folder: Path, private: Path) -> None:
     from coterie.files import read_arrays
 
     named = set(re.findall(r"`(\w+)`", text("docs/explanation/run-folder.md")))
-    assert set(read_arrays(folder / "model.safetensors")) <= named
+    for run in (folder, private):
+        assert set(read_arrays(run / "model.safetensors")) <= named
 
 
-def test_every_key_of_a_result_is_explained(folder: Path) -> None:
+def test_every_key_of_a_result_is_explained(folder: Path, private: Path, sealed: Path) -> None:
     page = text("docs/explanation/result-json.md")
     named = {part for name in re.findall(r"`([\w.]+)`", page) for part in name.split(".")}
     named |= {name.removesuffix("@k") for name in re.findall(r"`(\w+@k)`", page)}
-    shops = coterie.load(folder, trust="any").result
+    shops = [coterie.load(run, trust="any").result for run in (folder, private, sealed)]
     log = coterie.InteractionLog(pl.DataFrame({"user": list("aabbcc") * 2, "item": list("xyyzxz") * 2}))
     devices = coterie.train(log, model="popularity", test="random-users").result
-    for result in (shops, devices):
-        assert {key.partition("@")[0] for key in keys(result)} <= named | set(result["hyper_parameters"])
+    for result in (*shops, devices):
+        assert {key.partition("@")[0] for key in keys(result)} <= named | set(result["hyper_parameters"]) | PLAN
 
 
 def keys(value: Any) -> Iterator[str]:

@@ -69,6 +69,20 @@ def test_the_readme_shows_the_table_of_the_demo(
     assert sentence[0].upper() + sentence[1:] + "." in shown
 
 
+@pytest.mark.parametrize("name", ["docs/tutorial/your-orders.md", "docs/how-to/train-with-privacy.md"])
+def test_a_page_shows_what_plan_prints(
+    name: str, pages: list[Any], scratch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = next(page for page in pages if page.name == name)
+    commands = [arguments for block in page.blocks("bash") for arguments in block.commands()]
+    (plan,) = (arguments for arguments in commands if arguments[0] == "plan")
+    capsys.readouterr()
+    assert run(plan) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    (shown,) = (block.text for block in page.blocks("text") if "drown" in block.text)
+    assert " ".join(shown.split()) in printed
+
+
 def refuse_stale(text: str, result: dict[str, Any], where: str) -> int:
     """Compare the rows of a shown comparison table with what was measured; how many there were."""
     names = ("ndcg@10", "hit_rate@10", "recall@20", "mrr@10")

@@ -13,10 +13,12 @@ ROOT = Path(__file__).parents[2]
 ROUNDS = ("iterations", "rounds")
 
 
-def rows(page: str, name: str) -> list[str]:
-    """The rows of a page's tables that begin with this model, or name it among others."""
-    lines = (ROOT / page).read_text("utf-8").splitlines()
-    return [line for line in lines if re.match(rf"\| (?:`[\w-]+`, )*`{name}`", line)]
+def rows(page: str, name: str, section: str | None = None) -> list[str]:
+    """The rows of a page's tables, or of one section's, that begin with this model or name it among others."""
+    text = (ROOT / page).read_text("utf-8")
+    if section is not None:
+        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return [line for line in text.splitlines() if re.match(rf"\| (?:`[\w-]+`, )*`{name}`", line)]
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
@@ -42,7 +44,14 @@ def test_models_that_may_stop_early_are_listed_with_their_defaults(name: str) ->
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
 def test_what_a_model_sends_is_listed_once_and_its_own_numbers_are_named(name: str) -> None:
-    (row,) = rows("docs/how-to/choose-a-model.md", name)
+    (row,) = rows("docs/how-to/choose-a-model.md", name, "Rounds, and what each sends")
+    named = set(re.findall(r"`(\w+)`", row)) - set(registry.BUILT_IN)
+    assert named <= set(registry.BUILT_IN[name].model_fields)
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_what_a_model_sums_under_noise_is_listed_once_and_its_own_numbers_are_named(name: str) -> None:
+    (row,) = rows("docs/how-to/choose-a-model.md", name, "With `--epsilon`")
     named = set(re.findall(r"`(\w+)`", row)) - set(registry.BUILT_IN)
     assert named <= set(registry.BUILT_IN[name].model_fields)
 

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coterie.errors import EnvironmentFault, RunError
-from coterie.experiment.signing import MANIFEST, fingerprint, home, sign_folder, verify_folder
+from coterie.experiment.signing import MANIFEST, fingerprint, sign_folder, verify_folder
+from coterie.files import home
 
 MINE, THEIRS = "mine", "theirs"
 

@@ -12,7 +12,7 @@ from coterie.engines.local import LocalEngine
 from coterie.errors import PlanError
 from coterie.federation.checkpoint import Checkpoints, load_state, save_state
 from coterie.federation.loop import pinned, run_rounds
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import BoundRound, Plan
 from coterie.testing.logs import population_of, zipf_log
 from coterie.types import RoundSpec, State, Total
 from tests.contracts.rounds import Counting, PowerIteration, Witness
@@ -41,8 +41,8 @@ def test_rounds_come_to_the_right_end() -> None:
 def test_every_round_is_announced_with_its_spec_its_total_and_its_state() -> None:
     told: list[tuple[int, int, int]] = []
 
-    def after(spec: RoundSpec, total: Total, state: State) -> None:
-        told.append((spec.index, total.finishers, state.round))
+    def after(bound: BoundRound, total: Total, state: State) -> None:
+        told.append((bound.spec.index, total.finishers, state.round))
 
     summand = PowerIteration(N_ITEMS, rounds=3)
     run_rounds(summand, summand.start(), engine(), Plan(), after)
@@ -59,7 +59,7 @@ def test_a_finished_state_asks_nobody() -> None:
 def test_resuming_from_every_checkpoint_gives_equal_bytes(tmp_path: Path) -> None:
     summand = PowerIteration(N_ITEMS)
 
-    def keep(spec: RoundSpec, total: Total, state: State) -> None:
+    def keep(bound: BoundRound, total: Total, state: State) -> None:
         Checkpoints(tmp_path / str(state.round)).save("final", state)
 
     done = run_rounds(summand, summand.start(), engine(), Plan(), keep)

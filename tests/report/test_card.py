@@ -49,7 +49,7 @@ def test_a_federation_is_not_called_a_simulation():
 
 
 @pytest.mark.parametrize(
-    "change", [{"aggregation": "secure"}, {"noise": "central"}, {"epsilon": 4.0}, {"epsilon": None}, {"unit": None}]
+    "change", [{"aggregation": "encrypted"}, {"noise": "central"}, {"epsilon": 4.0}, {"epsilon": None}, {"unit": None}]
 )
 def test_what_the_card_does_not_know_it_refuses(change):
     with pytest.raises(PlanError):
@@ -59,3 +59,18 @@ def test_what_the_card_does_not_know_it_refuses(change):
 def test_a_result_without_privacy_facts_has_no_card():
     with pytest.raises(PlanError, match="result has none"):
         privacy_card({"model": "ease"})
+
+
+def test_the_card_claims_no_more_than_sampling_and_devices_allow():
+    facts = {"unit": "user", "epsilon": 4.0, "delta": 1e-6, "noise": "distributed", "aggregation": "secure"} | {
+        "neighbours": "add-or-remove-one", "accountant": "pld", "noise_source": "operating system", "masks": "elided",
+        "epsilon_spent": 4.0, "epsilon_towards_coordinator": 11.5, "sampler": "poisson",
+    }  # fmt: skip
+    devices = {"clients": 60, "users": None, "items": 3, "one_user_each": True}
+    card = privacy_card({**INFO, "data": devices, "privacy": facts})
+    assert "covered by epsilon, unless they know who took part" in card
+    assert "whatever else they know" not in card
+    assert "epsilon covers what users did, not that they take part" in card
+    shops = privacy_card({**INFO, "data": devices | {"one_user_each": False}, "privacy": facts | {"sampler": "all"}})
+    assert "covered by epsilon, whatever else they know" in shops
+    assert "not that they take part" not in shops

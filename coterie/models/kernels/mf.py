@@ -16,6 +16,7 @@ from coterie.types import Floats, Integers, Items, Pointers, Scores
 
 MARGIN = 1.0 - 1e-9  # covers the float64 rounding of a norm, so that clipped integers never exceed their bound
 DIVERGED = 1e4  # targets are a few units wide: rows beyond this are on their way to infinity
+HUGE = 3e38  # square of a change that nothing can be made of: what float32 holds
 SUM_BYTES = 1 << 29  # sums that threads may keep beside the first one's; larger catalogues get fewer threads
 # Sums may be reordered (which lets them be vectorised), but NaN and infinity keep their meaning: divergence is noticed.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -269,10 +270,11 @@ def _add_client(touched, moved, interactions, bounds, delta, weight):  # type: i
     for s in range(len(touched)):
         row = 0.0
         for f in range(width):
-            row += float(moved[s, f]) ** 2
-            largest = max(largest, abs(float(moved[s, f])))
+            # `float` of a float32 stays one in compiled code, and the rounding of its squares would pass the margin.
+            row += np.float64(moved[s, f]) ** 2
+            largest = max(largest, abs(np.float64(moved[s, f])))
         square += row
-    if not np.isfinite(square):  # a huge stride
+    if not square <= HUGE:  # a huge stride
         return False
     wanted = float(interactions) if bounds.by_interactions else 1.0
     allowed = min(bounds.weight_l2 / np.sqrt(float(len(touched))), bounds.weight_linf) * MARGIN
@@ -285,7 +287,7 @@ def _add_client(touched, moved, interactions, bounds, delta, weight):  # type: i
         base = np.int64(touched[s]) * width
         weight[touched[s]] += own
         for f in range(width):
-            delta[base + f] += np.int64(times * float(moved[s, f]))
+            delta[base + f] += np.int64(times * np.float64(moved[s, f]))
     return True
 
 

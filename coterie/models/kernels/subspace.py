@@ -16,23 +16,25 @@ from numpy.typing import NDArray
 from coterie.models.kernels.transpose import rows_by_item
 from coterie.types import Array, Floats, Integers, Pointers, Ragged, Scores
 
-FixedPoint: TypeAlias = NDArray[np.int32]
+FixedPoint: TypeAlias = NDArray[np.int32] | NDArray[np.int64]
 CHUNK = 1 << 16  # rows whose projections are held at a time (at least one user's)
+NARROW = 1 << 30  # the finest scale of which an entry surely fits 32 bits
 STRIP = 512  # columns of a strip of scores: a strip of the factors stays in the cache
 
 
 def fixed_point(basis: Floats, scale: int) -> FixedPoint:
-    """``trunc(scale * basis)``; entries are at most 1 in magnitude and `scale` at most 2^30."""
-    return np.trunc(basis * float(scale)).astype(np.int32)
+    """``trunc(scale * basis)``; entries are at most 1 in magnitude and `scale` at most 2^52."""
+    whole = np.trunc(basis * float(scale))
+    return whole.astype(np.int32) if scale <= NARROW else whole.astype(np.int64)
 
 
 def add_image(row_ptr: Pointers, rows: Ragged, basis: FixedPoint, l2: float, linf: float, out: Integers) -> None:
     """Add ``trunc(c_u y_r)`` to the rows of `out` (flat int64 [items * k]) of the items of each row r.
 
-    y_r is the sum of the rows of `basis` (int32 [items, k]) over the items of r, an exact integer. User u owns the rows
-    ``row_ptr[u]:row_ptr[u + 1]``; its c_u <= 1 keeps the norm of what it adds within `l2` and the largest entry within
-    `linf`, both in units of `out`. The norm is at most sum_r sqrt(|r|) ||y_r||, which is exact for users of one row;
-    the largest entry is at most sum_r max |y_r|.
+    y_r is the sum of the rows of `basis` (int32 or int64 [items, k]) over the items of r, an exact integer. User u owns
+    the rows ``row_ptr[u]:row_ptr[u + 1]``; its c_u <= 1 keeps the norm of what it adds within `l2` and the largest
+    entry within `linf`, both in units of `out`. The norm is at most sum_r sqrt(|r|) ||y_r||, which is exact for users
+    of one row; the largest entry is at most sum_r max |y_r|.
     """
     image = out.reshape(basis.shape)
     for start, stop in _chunks(row_ptr):
@@ -42,6 +44,13 @@ def add_image(row_ptr: Pointers, rows: Ragged, basis: FixedPoint, l2: float, lin
         _project(owned, cut.ptr, cut.item, basis, l2, linf, moved)
         col_ptr, col_row, _ = rows_by_item(cut.ptr, cut.item, len(basis))
         _scatter(col_ptr, col_row, moved, image)
+
+
+def add_to_items(rows: Ragged, moved: Integers, out: Integers) -> None:
+    """Add ``moved[r]`` (int64 [rows, k]) to the rows of `out` (flat int64 [items * k]) of the items of each row r."""
+    image = out.reshape(-1, moved.shape[1])
+    col_ptr, col_row, _ = rows_by_item(rows.ptr, rows.item, len(image))
+    _scatter(col_ptr, col_row, moved, image)
 
 
 def gather(lists: Ragged, amount: Floats, factors: Array) -> Floats:

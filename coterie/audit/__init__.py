@@ -1,0 +1,1 @@
+"""Attacks on our own trainings: what a release really tells, beside what was promised."""
