@@ -2,7 +2,7 @@
 
 A sum over pairs of items is mostly popularity: what is in many rows is in many rows with everything else. The counts of
 items say that with n numbers instead of n^2, so much better. So a noised matrix is split in two: along the counts it is
-taken as it is, and of the rest only those directions are kept that noise cannot make (what ties the two is dropped). With independent noise of
+taken as it is, and across them only those directions are kept that noise cannot make. With independent noise of
 standard deviation s in each entry, eigenvalues of pure noise end at the edge
 
     2 s sqrt(k)              of a symmetric k x k matrix (the semicircle law)
