@@ -18,7 +18,7 @@ from coterie.types import PartSpec, Ragged, RoundSpec, State
 
 SCALE = 1 << 40  # ring units per 1: two million users fit the ring, and what is cut off is nothing
 MASS_SHARE = 0.98  # of round 0 for popularity; the rest is for the number of users
-ENTRIES = 1 << 22  # numbers of dense rows that are in memory at a time: 32 MiB
+ENTRIES = 1 << 24  # numbers of dense rows that are in memory at a time: 128 MiB
 EXACT = 2.0**52
 
 

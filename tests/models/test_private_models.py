@@ -358,6 +358,16 @@ def test_biases_start_in_the_order_of_the_counts_and_between_the_targets() -> No
     assert not start_of_biases(np.zeros(4), 4, 2.0, -0.5).any()
 
 
+def test_as_long_as_nothing_stands_out_factors_are_zero_and_clients_start_at_random() -> None:
+    model = Mf(factors=4, noised_rounds=2)
+    state = trained_under_noise(model, zipf_log(40, 12), 12, 0.01)
+    assert state["popular_only"] == 1
+    assert not state["parameters"][:, :-1].any()
+    begin = model._begun(state)
+    assert np.array_equal(begin[:, :-1], model.init(12, {}, 0)["parameters"][:, :-1])
+    assert np.array_equal(begin[:, -1], state["parameters"][:, -1])
+
+
 def test_mean_and_deviation_are_found_in_noised_moments() -> None:
     stars = RNG(0).choice([1.0, 2.0, 3.0, 4.0, 5.0], p=[0.06, 0.11, 0.27, 0.35, 0.21], size=60_000).astype(np.float32)
     model, ptr = Mf(feedback="explicit"), np.arange(0, 60_001, 30, dtype=np.int64)
