@@ -110,6 +110,8 @@ def charged_choice(
             other = model.model_copy(update={key: option})
             if other != model:
                 candidates.append((other, other.fit(state) if refits and isinstance(other, SumModel) else state))
+    if len(candidates) == 1:
+        return model, state, []
     names = [f"{METRIC}@{at}:{number}" for number in range(len(candidates))]
     own = dict[str, Floats]()
     clients = list(bench.people.names) if bench.silos else [""]
@@ -118,7 +120,8 @@ def charged_choice(
         if len(asked):
             found = [evaluate(scorer(m, s), asked, (at,), len(bench.fit.catalogue)) for m, s in candidates]
             own[client] = means_of(np.stack([f.metric(f"{METRIC}@{at}") for f in found], axis=1), asked.group)
-    means, std = (_released(bench, plan, names, own, CHOICE)[part] for part in ("means", "std"))
+    released = _released(bench, plan, names, own, CHOICE)
+    means, std = released["means"], released["std"]
     best = int(np.argmax(means))
     best = best if means[best] - means[0] > std[best] else 0
     trials = [

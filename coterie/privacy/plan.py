@@ -196,6 +196,8 @@ class Plan:
             PlanError: too few clients or too many users, a part without a bound, a sum that may overflow the ring, or a
                 round that cannot keep the promise.
         """
+        if len(shares) == 1:
+            self._refuse_unknown_parts(spec)
         return bind_round(self, spec, Roster(users, clients, one_user_each), self.divided(spec, tuple(shares)))
 
     def divided(self, spec: RoundSpec | None, shares: tuple[float, ...]) -> tuple[float, ...]:
@@ -260,6 +262,17 @@ class Plan:
         return 0.999 * HIDDEN * self._delta / (1 + math.exp(max(float(self.epsilon), LIFETIME)))
 
     # --- checks -----------------------------------------------------------------------------------------------------
+
+    def _refuse_unknown_parts(self, spec: RoundSpec) -> None:
+        """A bound or share for a part that the only round does not have is a slip of the pen."""
+        known = {part.name for part in spec.parts}
+        named = {
+            "clip_norm": self.clip_norm if isinstance(self.clip_norm, Mapping) else {},
+            "budget": self.budget or {},
+        }
+        for what, parts in named.items():
+            for part in set(parts) - known:
+                raise PlanError(f"{what} names the part '{part}', and there are {', '.join(sorted(known))}")
 
     def honest(self, min_clients: int) -> int:
         """How many shares of distributed noise a sum surely holds that nobody else knows.
