@@ -101,7 +101,7 @@ def test_with_an_account_it_names_runs_and_reservations(coterie, spent):
 
 
 def test_what_cannot_be_bounded_says_so(coterie, spent):
-    rough = replace(charge(run="rough"), events=(Event(9.0, total_variation=0.5),))
+    rough = replace(charge(run="rough"), events=(Event(9.0, sampler="poisson", rate=0.5, total_variation=0.5),))
     spent.spend(spent.reserve("shop", rough))
     assert " unbounded " in coterie("ledger", "show").out
     assert coterie("ledger", "show", "--json").json["accounts"][0]["spent"] is None
