@@ -62,7 +62,7 @@ def clients_beside_their_key_stream(degree: int | None) -> None:
     """100 clients, one million 32-bit values, 10 % drop out."""
     asked = config(100, 1_000_000, 32, degree)
     found = summed(asked, 10)
-    masks, length = asked.terms().degree + 1, asked.terms().upload_bytes
+    masks, length = asked.terms().degree + 1, asked.summed().upload_bytes(asked.ring_bits)
     own, counter, galois = (
         found.client_seconds / 100,
         key_stream_seconds(modes.CTR(bytes(16)), masks, length),
@@ -95,7 +95,7 @@ def masks_of_twenty_silos(threads: int) -> None:
     found = summed(asked, 0)
     took = time.perf_counter() - started
     numba.set_num_threads(before)
-    masked = (20 * 20 + 20) * asked.terms().upload_bytes
+    masked = (20 * 20 + 20) * asked.summed().upload_bytes(asked.ring_bits)
     print(
         f"20 silos, {threads} thread{'s' if threads > 1 else ''}: masks {found.mask_seconds:.2f} s "
         f"({masked / found.mask_seconds / 1e9:.1f} GB/s); the whole sum {took:.2f} s, {found.claim}",

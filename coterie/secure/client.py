@@ -2,7 +2,7 @@
 
     advertise   configuration  -> public keys, signed                        Phase.ADVERTISE
     share       advertisements -> sealed shares of the two secrets           Phase.SHARE
-    accept      sealed shares of the peers                                   Phase.MASK
+    accept      sealed shares of the peers, and what is summed               Phase.MASK
     mask        the contribution -> the masked vector                        Phase.MASK
     sign        survivors      -> signature of that set                      Phase.SIGN
     unmask      signatures     -> one share per peer, and the end of all secrets    Phase.UNMASK
@@ -10,6 +10,9 @@
 A message out of order, of another round or for another client is refused and changes nothing. A message that is of this
 round and lies ends the client: its secrets are erased and it answers no more. The last answer is given again to the
 same message, and to no other.
+
+The keys that `advertise` and `share` bring serve one sum, and do not name it: both can be done before its model is
+there. `accept` binds the client to one model, and all that follows with it.
 """
 
 from __future__ import annotations
@@ -36,12 +39,13 @@ from coterie.secure.keys import (
     sealing_key,
     self_mask_key,
     sha256,
+    summing_context,
     unseal,
     verify,
 )
 from coterie.secure.masks import masked, ring_dtype
 from coterie.secure.messages import Advertisement, Configuration, Share
-from coterie.secure.terms import Phase, Terms
+from coterie.secure.terms import Phase, Summed, Terms
 from coterie.secure.wire import HEADER, Channel, Kind, Message, frame
 from coterie.types import Integers
 
@@ -49,22 +53,24 @@ from coterie.types import Integers
 class Client:
     """One client in one attempt at one round.
 
-    `terms` are what the client itself holds to be true (the hash of the model it has and of the plan it agreed to, the
-    threshold and the smallest cohort it insists on); a configuration that differs is refused. `server` is the server's
-    public key, `enrolled` the keys of all who may take part. `phase` is what the client does next, `index` its place in
-    the roster (-1 before there is one).
+    `terms` are what the client itself holds to be true (the hash of the plan it agreed to, the threshold and the
+    smallest cohort it insists on); a configuration that differs is refused. `server` is the server's public key,
+    `enrolled` the keys of all who may take part. `phase` is what the client does next, `index` its place in the roster
+    (-1 before there is one).
     """
 
     def __init__(self, identity: Identity, server: bytes, terms: Terms, enrolled: Collection[bytes]) -> None:
         self.phase, self.index = Phase.ADVERTISE, -1
         self._identity, self._server, self._terms, self._enrolled = identity, server, terms, frozenset(enrolled)
         self._context, self._channel = b"", Channel(b"", -1, b"")
+        self._summed: Summed | None = None
+        self._summing = b""  # the second context, which holds what is summed
         self._answered: tuple[bytes, bytes] | None = None
-        self._accepted = False
         self._seed = bytearray(secrets.token_bytes(SECRET_BYTES))
         self._sealing, self._masking = AgreementKey(), AgreementKey()
         self._held: dict[int, bytearray] = {}  # peer -> the share of its seed, then that of its mask key
         self._sealing_keys: dict[int, bytes] = {}
+        self._pair_secrets: dict[int, bytes] = {}  # what the mask keys are made of, once it is known what is summed
         self._mask_keys: dict[int, bytes] = {}
         self._peers: frozenset[int] = frozenset()  # neighbours whose shares came: those whom this client masks with
         self._survivors: frozenset[int] = frozenset()
@@ -77,9 +83,20 @@ class Client:
         """Seal a share of each secret for each holder, once at least a threshold of them have keys."""
         return self._answer(Kind.ADVERTISEMENTS, advertisements, self._share)
 
-    def accept(self, shares: Message) -> None:
-        """Open the peers' shares; this client masks with those whose shares came, and with nobody else."""
-        self._answer(Kind.SHARES_DELIVERED, shares, self._accept)
+    def accept(self, shares: Message, summed: Summed) -> None:
+        """Open the peers' shares; this client masks with those whose shares came, and with nobody else.
+
+        `summed` is what this client itself was given: the digest of the model that it has, and the length of the vector
+        that it will send. It serves for this sum alone.
+
+        Raises:
+            PlanError: such a vector is too long for one message; nothing has changed.
+            ProtocolViolation: the server says that something else is summed.
+        """
+        summed.upload_bytes(self._terms.ring_bits)
+        if self._summed not in (None, summed):
+            raise ProtocolViolation("a client that had accepted one model for its round was given another")
+        self._answer(Kind.SHARES_DELIVERED, shares, lambda body: self._accept(body, summed))
 
     def mask(self, values: Integers, into: bytearray | None = None) -> bytearray:
         """The masked vector as a message; `values` (int64, flat) are left alone.
@@ -88,12 +105,13 @@ class Client:
         `upload_length` bytes.
 
         Raises:
-            PlanError: the vector has another size than the terms, or entries outside the ring.
+            PlanError: the vector has another size than was accepted, or entries outside the ring.
+            ProtocolViolation: it is not the time, or no model was accepted.
         """
-        if self.phase is not Phase.MASK or not self._accepted:
+        if self.phase is not Phase.MASK or self._summed is None:
             raise ProtocolViolation(f"a client whose next phase is {self.phase.name} was asked for its vector")
-        if values.shape != (self._terms.size,) or values.dtype != np.int64:
-            raise PlanError(f"a contribution is int64 [{self._terms.size}], not {values.dtype} {list(values.shape)}")
+        if values.shape != (self._summed.size,) or values.dtype != np.int64:
+            raise PlanError(f"a contribution is int64 [{self._summed.size}], not {values.dtype} {list(values.shape)}")
         message = bytearray(self.upload_length) if into is None else into
         out = np.frombuffer(self._channel.begin(Kind.MASKED_INPUT, message), ring_dtype(self._terms.ring_bits))
         plus = [key for peer, key in self._mask_keys.items() if peer >= self.index]
@@ -120,20 +138,22 @@ class Client:
         erase(self._seed, *self._held.values())
         self._sealing.erase()
         self._masking.erase()
-        self._held, self._sealing_keys, self._mask_keys = {}, {}, {}
+        self._held, self._sealing_keys, self._pair_secrets, self._mask_keys = {}, {}, {}, {}
         self.phase, self._answered = Phase.DONE, None
 
     @property
     def upload_length(self) -> int:
-        """Length of the message with the masked vector, in bytes."""
-        return HEADER.size + self._terms.upload_bytes + TAG_BYTES
+        """Length of the message with the masked vector, in bytes; known once this client has accepted a model."""
+        if self._summed is None:
+            raise ProtocolViolation("how long a client's vector is is not known before it has accepted a model")
+        return HEADER.size + self._summed.upload_bytes(self._terms.ring_bits) + TAG_BYTES
 
     def _answer(self, kind: Kind, message: Message, work: Callable[[memoryview], bytes]) -> bytes:
         """The answer to a message: the last one again for the same bytes; a lie in the body ends the client."""
         digest = sha256(message)
         if self._answered is not None and self._answered[0] == digest:
             return self._answered[1]
-        if self.phase is not kind.phase or (self._accepted and kind is Kind.SHARES_DELIVERED):
+        if self.phase is not kind.phase or (self._summed is not None and kind is Kind.SHARES_DELIVERED):
             raise ProtocolViolation(f"a client whose next phase is {self.phase.name} was sent {kind.name} out of order")
         body = self._body(kind, message)
         try:
@@ -193,15 +213,19 @@ class Client:
             key = sealing_key(shared, self._context, self.index, peer)
             sealed.append((peer, seal(key, of_seed[peer + 1] + of_key[peer + 1], self._context, self.index, peer)))
             self._sealing_keys[peer] = sealing_key(shared, self._context, peer, self.index)
-            self._mask_keys[peer] = mask_key(self._masking.agree(a.masking), self._context, self.index, peer)
+            self._pair_secrets[peer] = self._masking.agree(a.masking)
         if self.index in holders:
             self._held[self.index] = bytearray(of_seed[self.index + 1] + of_key[self.index + 1])
         self._sealing.erase()
         self._masking.erase()
         return self._channel.pack(Kind.SHARES_SENT, m.pack_sealed(sealed))
 
-    def _accept(self, body: memoryview) -> bytes:
-        delivered = dict(m.read_sealed(body, self._terms.clients))
+    def _accept(self, body: memoryview, summed: Summed) -> bytes:
+        said, shares = m.read_delivered(body, self._terms.clients)
+        for field in Summed.__slots__:
+            if getattr(said, field) != getattr(summed, field):
+                raise ProtocolViolation(f"the server sums with another {field} than this client was given")
+        delivered = dict(shares)
         if not set(delivered) <= set(self._sealing_keys):
             raise ProtocolViolation("shares came from a client that had advertised no keys to this one")
         for peer, sealed in delivered.items():
@@ -209,10 +233,17 @@ class Client:
             self._held[peer] = bytearray(opened)
         self._need(len(self._held), "shared their secrets")
         self._peers = frozenset(delivered)
-        self._mask_keys = {peer: self._mask_keys[peer] for peer in delivered}
-        self._mask_keys[self.index] = self_mask_key(self._seed, self._context, self.index)
-        self._sealing_keys, self._accepted = {}, True
+        self._bind(summed)
         return b""
+
+    def _bind(self, summed: Summed) -> None:
+        """From here on this client serves one sum: its masks fit those of peers who were shown the same."""
+        self._summed, self._summing = summed, summing_context(self._context, m.pack_summed(summed))
+        self._channel.bind(self._summing)
+        pairs = {peer: self._pair_secrets[peer] for peer in self._peers}
+        self._mask_keys = {peer: mask_key(pair, self._summing, self.index, peer) for peer, pair in pairs.items()}
+        self._mask_keys[self.index] = self_mask_key(self._seed, self._summing, self.index)
+        self._sealing_keys, self._pair_secrets = {}, {}
 
     def _sign(self, body: memoryview) -> bytes:
         survivors = m.read_survivors(body, self._terms.clients)
@@ -228,14 +259,14 @@ class Client:
             raise ProtocolViolation(f"client {min(strangers)} is said to have survived, and had shared no secrets")
         self._need(len(survivors & set(self._holders)), "sent a vector")
         self._survivors, self._digest = survivors, sha256(body)
-        return self._channel.pack(Kind.SIGNATURE, self._identity.sign(b"survivors", self._context, self._digest))
+        return self._channel.pack(Kind.SIGNATURE, self._identity.sign(b"survivors", self._summing, self._digest))
 
     def _unmask(self, body: memoryview) -> bytes:
         signatures = m.read_signatures(body, self._terms.clients)
         if not {peer for peer, _ in signatures} <= set(self._holders) & self._survivors:
             raise ProtocolViolation("a signature is not of a surviving holder of this client's shares")
         for peer, signature in signatures:
-            verify(self._roster[peer], signature, b"survivors", self._context, self._digest)
+            verify(self._roster[peer], signature, b"survivors", self._summing, self._digest)
         self._need(len(signatures), "signed the survivor set")
         revealed = [(peer, *self._reveal(peer)) for peer in sorted(self._held)]
         reply = self._channel.pack(Kind.UNMASKING, m.pack_revealed(revealed))

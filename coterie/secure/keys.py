@@ -1,11 +1,14 @@
 """Keys and what is done with them: X25519, HKDF, Ed25519, AES-GCM, HMAC. Primitives are those of `cryptography`.
 
 Everything that is derived, signed or sealed in a round names the round's context: a hash of protocol version, job,
-round, attempt, roster, model and plan. Parties who were shown different ones get different keys, and nothing fits.
+round, attempt, roster and plan. Masks, and signatures of whose vectors are in the sum, name a second one, which holds
+the model and the length of the vectors too (`summing_context`). Parties who were shown different ones get different
+keys, and nothing fits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -17,11 +20,21 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coterie.errors import ProtocolViolation
 
-PROTOCOL = b"coterie secure aggregation 1"
+PROTOCOL = b"coterie secure aggregation 2"
+STATEMENT = b"coterie statement"
 CONTEXT_BYTES = PUBLIC_BYTES = SECRET_BYTES = COMMITMENT_BYTES = 32
 SIGNATURE_BYTES = 64
 TAG_BYTES = 16
 _ONCE = bytes(12)  # each sealing key is used for one message, so its nonce may be constant
+
+
+def fingerprint(public: bytes) -> str:
+    """What people compare of a key: the first 16 bytes of its SHA-256, in hexadecimal.
+
+    >>> fingerprint(bytes(32))
+    '66687aadf862bd776c8fc18b8e9f8e20'
+    """
+    return hashlib.sha256(public).hexdigest()[:32]
 
 
 class Identity:
@@ -78,8 +91,13 @@ class AgreementKey:
         self._key = None
 
 
+def summing_context(context: bytes, summed: bytes) -> bytes:
+    """What binds a round to `summed`, the model and length that its vectors have as they are said on the wire."""
+    return sha256(_bound(b"summed", context) + summed)
+
+
 def mask_key(shared: bytes, context: bytes, one: int, other: int) -> bytes:
-    """Key of the mask that two clients share in this round; the same from both sides."""
+    """Key of the mask that two clients share in a sum; the same from both sides."""
     low, high = sorted((one, other))
     return hkdf(shared, _bound(b"pair mask", context, low, high), 32)
 
@@ -154,7 +172,8 @@ def erase(*held: bytearray) -> None:
 
 
 def _statement(what: bytes, context: bytes, content: bytes) -> bytes:
-    return _bound(what, context) + content
+    """What is signed. It names no version: a roster or a job that an older release signed stays signed."""
+    return b"%s\0%s\0%s" % (STATEMENT, what, context) + content
 
 
 def _bound(what: bytes, context: bytes, *clients: int) -> bytes:

@@ -21,12 +21,13 @@ from coterie.secure.keys import (
     sha256,
     verify,
 )
-from coterie.secure.terms import DIGEST_BYTES, Terms
+from coterie.secure.terms import DIGEST_BYTES, Summed, Terms
 from coterie.secure.wire import EVERYONE, Kind, Message, frame, read_header, read_records, unframe
 
 SEALED_BYTES = 2 * SHARE_BYTES + TAG_BYTES  # a share of a client's seed and one of its mask key, sealed
 
-_TERMS = struct.Struct(f"<QQBQQQQQ{DIGEST_BYTES}s{DIGEST_BYTES}s{SEED_BYTES}s{PUBLIC_BYTES}sB")
+_TERMS = struct.Struct(f"<QQBQQQQ{DIGEST_BYTES}s{SEED_BYTES}s{PUBLIC_BYTES}sB")
+_SUMMED = struct.Struct(f"<Q{DIGEST_BYTES}s")
 _ADVERTISEMENT = struct.Struct(f"<I{PUBLIC_BYTES}s{PUBLIC_BYTES}s{COMMITMENT_BYTES}s{SIGNATURE_BYTES}s")
 _SEALED = struct.Struct(f"<I{SEALED_BYTES}s")
 _SIGNED = struct.Struct(f"<I{SIGNATURE_BYTES}s")
@@ -56,8 +57,8 @@ class Configuration:
     def encode(self, server: Identity) -> tuple[bytes, bytes]:
         """The signed message and the context of the round."""
         t = self.terms
-        numbers = (t.round, t.attempt, t.ring_bits, t.size, t.clients, t.degree, t.threshold, t.min_clients)
-        fixed = _TERMS.pack(*numbers, t.model_hash, t.plan_hash, self.seed, self.channel, len(t.job))
+        numbers = (t.round, t.attempt, t.ring_bits, t.clients, t.degree, t.threshold, t.min_clients)
+        fixed = _TERMS.pack(*numbers, t.plan_hash, self.seed, self.channel, len(t.job))
         content = fixed + t.job + b"".join(self.roster)
         context = sha256(content)
         return frame(Kind.CONFIGURATION, context, EVERYONE, content + server.sign(b"configuration", context)), context
@@ -79,11 +80,11 @@ class Configuration:
 
     @classmethod
     def _read(cls, content: bytes) -> Configuration:
-        *numbers, model_hash, plan_hash, seed, channel, job_length = _TERMS.unpack_from(content)
+        *numbers, plan_hash, seed, channel, job_length = _TERMS.unpack_from(content)
         round, attempt, *sizes = numbers
         job, keys = content[_TERMS.size :][:job_length], content[_TERMS.size + job_length :]
         try:
-            terms = Terms(job, round, attempt, model_hash, plan_hash, *sizes)
+            terms = Terms(job, round, attempt, plan_hash, *sizes)
         except PlanError as error:
             raise ProtocolViolation(f"a configuration is impossible: {error}") from None
         if len(job) != job_length or len(keys) != terms.clients * PUBLIC_BYTES:
@@ -123,13 +124,35 @@ def read_advertisements(body: memoryview, clients: int) -> list[Advertisement]:
 
 
 def pack_sealed(sealed: Iterable[tuple[int, bytes]]) -> bytes:
-    """Sealed shares by recipient (as sent) or by sender (as delivered), ascending."""
+    """Sealed shares by recipient, ascending: as they are sent."""
     return b"".join(_SEALED.pack(*one) for one in sealed)
 
 
 def read_sealed(body: memoryview, clients: int) -> list[tuple[int, bytes]]:
     """See `pack_sealed`."""
     return read_records(body, _SEALED, clients)
+
+
+def pack_summed(summed: Summed) -> bytes:
+    """Length and model of the vectors: as it travels, and as it is hashed into the second context."""
+    return _SUMMED.pack(summed.size, summed.model_hash)
+
+
+def pack_delivered(summed: bytes, sealed: Iterable[tuple[int, bytes]]) -> bytes:
+    """What is summed (as `pack_summed` says it), and the sealed shares for a client by sender, ascending."""
+    return summed + pack_sealed(sealed)
+
+
+def read_delivered(body: memoryview, clients: int) -> tuple[Summed, list[tuple[int, bytes]]]:
+    """See `pack_delivered`."""
+    if len(body) < _SUMMED.size:
+        raise ProtocolViolation(f"a body of {len(body)} bytes does not say what is summed")
+    size, model_hash = _SUMMED.unpack_from(body)
+    try:
+        summed = Summed(model_hash, size)
+    except PlanError as error:
+        raise ProtocolViolation(f"what a server says is summed is impossible: {error}") from None
+    return summed, read_sealed(body[_SUMMED.size :], clients)
 
 
 def pack_signatures(signatures: Iterable[tuple[int, bytes]]) -> bytes:

@@ -2,8 +2,9 @@
 
 Whoever runs it sends `configuration` to every client, gives each reply to `receive` (with the client that the transport
 authenticated), and calls `advance` once all have replied or time is up, which gives the next message for each client
-that is still in. After the last one `total` is the sum. A client that does not reply in a phase has dropped out: its
-share holders make up for it, or the round is aborted with the reason.
+that is still in. Of which model the vectors are is said with the shares, and needs no settling before: the keys of a
+round can be exchanged while the round before it ends. After the last message `total` is the sum. A client that does not
+reply in a phase has dropped out: its share holders make up for it, or the round is aborted with the reason.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from coterie.secure.keys import (
     mask_key,
     self_mask_key,
     sha256,
+    summing_context,
     verify,
 )
 from coterie.secure.masks import Ring, apply_masks, ring_dtype
 from coterie.secure.messages import Advertisement, Configuration, Share
-from coterie.secure.terms import Phase, Terms
+from coterie.secure.terms import Phase, Summed, Terms
 from coterie.secure.wire import Channel, Kind, Message, read_header, unframe
 from coterie.types import Integers
 
@@ -64,7 +66,8 @@ class Server:
         self._terms, self._roster = terms, opening.roster
         self._neighbours = [opening.graph.neighbours(client) for client in range(terms.clients)]
         self._holders = [opening.graph.holders(client) for client in range(terms.clients)]
-        self._total: Ring = np.zeros(terms.size, ring_dtype(terms.ring_bits))
+        self._summing, self._summed, self._upload_bytes = b"", b"", 0  # see `_begin`
+        self._total: Ring = np.zeros(0, ring_dtype(terms.ring_bits))
         self._done: set[int] = set()
         self._received: dict[tuple[Phase, int], bytes] = {}
         self._channels: dict[int, Channel] = {}
@@ -98,17 +101,25 @@ class Server:
         self._done.add(client)
         return True
 
-    def advance(self) -> dict[int, bytes]:
+    def advance(self, summed: Summed | None = None) -> dict[int, bytes]:
         """Close the phase: whoever has not replied has dropped out. The next message of each client that is still in.
 
+        `summed` is what is summed, given when `Phase.SHARE` is closed and only then.
+
         Raises:
+            PlanError: vectors of that size are too long for one message; nothing has changed.
             SecureAggregationError: too few clients are left; nothing can be unmasked, ever.
             ProtocolViolation: a share was altered, so that a secret cannot be rebuilt.
         """
         phase, done = self.phase, frozenset(self._done)
         if phase is Phase.DONE:
             raise SecureAggregationError("this attempt is over; a new one starts with a new server")
-        if phase is Phase.SHARE:
+        if (summed is not None) != (phase is Phase.SHARE):
+            raise SecureAggregationError(
+                f"what is summed is said when SHARE is closed, and the round is at {phase.name}"
+            )
+        if summed is not None:
+            self._begin(summed)
             self._shared = done
         if phase is Phase.MASK:
             self.survivors = done
@@ -131,6 +142,15 @@ class Server:
         if self.phase is not Phase.DONE or not self.survivors:
             raise SecureAggregationError("there is no sum: the round is not over, or was aborted")
         return self._total.astype(np.int64) if self._terms.ring_bits == 32 else self._total.view(np.int64)
+
+    def _begin(self, summed: Summed) -> None:
+        """Bind the round to one model and size."""
+        self._upload_bytes = summed.upload_bytes(self._terms.ring_bits)
+        self._summed = m.pack_summed(summed)
+        self._summing = summing_context(self._context, self._summed)
+        self._total = np.zeros(summed.size, self._total.dtype)
+        for channel in self._channels.values():
+            channel.bind(self._summing)
 
     def _body(self, client: int, kind: Kind, message: Message) -> memoryview:
         if kind is Kind.ADVERTISEMENT:
@@ -159,14 +179,14 @@ class Server:
             self._sealed.setdefault(recipient, {})[client] = sealed
 
     def _take_vector(self, client: int, body: memoryview) -> None:
-        if len(body) != self._terms.upload_bytes:
-            raise ProtocolViolation(f"client {client} sent {len(body)} bytes, not {self._terms.upload_bytes}")
+        if len(body) != self._upload_bytes:
+            raise ProtocolViolation(f"client {client} sent {len(body)} bytes, not {self._upload_bytes}")
         np.add(self._total, np.frombuffer(body, self._total.dtype), out=self._total)
 
     def _take_signature(self, client: int, body: memoryview) -> None:
         if len(body) != SIGNATURE_BYTES:
             raise ProtocolViolation(f"client {client} sent a signature of {len(body)} bytes")
-        verify(self._roster[client], bytes(body), b"survivors", self._context, self._digest)
+        verify(self._roster[client], bytes(body), b"survivors", self._summing, self._digest)
         self._signatures[client] = bytes(body)
 
     def _take_revealed(self, client: int, body: memoryview) -> None:
@@ -188,7 +208,7 @@ class Server:
 
     def _send_shares(self, done: frozenset[int]) -> dict[int, bytes]:
         def body(client: int) -> bytes:
-            return m.pack_sealed(sorted(self._sealed.get(client, {}).items()))
+            return m.pack_delivered(self._summed, sorted(self._sealed.get(client, {}).items()))
 
         outbox = {client: self._channels[client].pack(Kind.SHARES_DELIVERED, body(client)) for client in sorted(done)}
         self._sealed.clear()
@@ -214,7 +234,7 @@ class Server:
             key = self._mask_secret(client, secret)
             for peer in self._neighbours[client]:
                 if peer in self.survivors:  # who added this mask if its index is the lower, and else subtracted it
-                    pair = mask_key(key.agree(self._keys[peer].masking), self._context, client, peer)
+                    pair = mask_key(key.agree(self._keys[peer].masking), self._summing, client, peer)
                     (minus if peer < client else plus).append(pair)
             key.erase()
         started = time.perf_counter()
@@ -253,7 +273,7 @@ class Server:
     def _self_mask(self, client: int, seed: bytearray) -> bytes:
         if commitment(seed, self._context, client) != self._keys[client].commitment:
             raise ProtocolViolation(f"the seed of client {client} is not what it committed to: a share was altered")
-        return self_mask_key(seed, self._context, client)
+        return self_mask_key(seed, self._summing, client)
 
     def _mask_secret(self, client: int, secret: bytearray) -> AgreementKey:
         key = AgreementKey(secret)

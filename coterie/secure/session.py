@@ -16,7 +16,7 @@ from coterie.secure.graph import MAX_FULL
 from coterie.secure.keys import Identity
 from coterie.secure.rates import Odds, odds, smallest_threshold, sparsest
 from coterie.secure.server import Server
-from coterie.secure.terms import Phase, Terms, claim, describe_graph, least_threshold
+from coterie.secure.terms import Phase, Summed, Terms, claim, describe_graph, least_threshold
 from coterie.types import Integers
 
 NO_DROPOUTS: Mapping[int, Phase] = {}
@@ -24,7 +24,7 @@ NO_DROPOUTS: Mapping[int, Phase] = {}
 
 @dataclass(frozen=True)
 class SessionConfig:
-    """What is to be summed, and over whom; see `coterie.secure.terms.Terms`.
+    """What is to be summed, and over whom; see `Terms` and `Summed` in `coterie.secure.terms`.
 
     `degree` None: the full graph up to 50 clients, beyond the sparsest that keeps its promises at `corrupt_rate` and
     `dropout_rate` (fractions of the clients). `threshold` None: more than two thirds of all clients on the full graph,
@@ -58,15 +58,23 @@ class SessionConfig:
             job=job,
             round=self.round,
             attempt=self.attempt,
-            model_hash=self.model_hash,
             plan_hash=self.plan_hash,
             ring_bits=self.ring_bits,
-            size=self.size,
             clients=self.clients,
             degree=degree,
             threshold=threshold,
             min_clients=self.min_clients,
         )
+
+    def summed(self) -> Summed:
+        """What the round sums.
+
+        Raises:
+            PlanError: there is nothing to sum, or more than one message takes.
+        """
+        found = Summed(self.model_hash, self.size)
+        found.upload_bytes(self.ring_bits)
+        return found
 
     def odds(self) -> Odds | None:
         """What a graph drawn at random promises at the rates; None for the full graph."""
@@ -138,7 +146,7 @@ def secure_sum(
     """
     if any(not 0 <= client < config.clients for client in dropouts):
         raise PlanError(f"dropouts name a client that is not between 0 and {config.clients - 1}")
-    session = _Session(config.terms(), contribution, dropouts)
+    session = _Session(config, contribution, dropouts)
     try:
         session.run()
     finally:
@@ -149,8 +157,12 @@ def secure_sum(
 class _Session:
     """The parties, what they sent, and how long they took."""
 
-    def __init__(self, terms: Terms, contribution: Callable[[int], Integers], dropouts: Mapping[int, Phase]) -> None:
-        self.terms, self.contribution, self.dropouts = terms, contribution, dropouts
+    def __init__(
+        self, config: SessionConfig, contribution: Callable[[int], Integers], dropouts: Mapping[int, Phase]
+    ) -> None:
+        self.contribution, self.dropouts = contribution, dropouts
+        self.terms = terms = config.terms()
+        self.summed = config.summed()
         identities, owner = [Identity() for _ in range(terms.clients)], Identity()
         roster = tuple(one.public for one in identities)
         enrolled = frozenset(roster)
@@ -161,7 +173,7 @@ class _Session:
         self.server_seconds, self.client_seconds = opened - started, time.perf_counter() - opened
         self.mask_seconds = 0.0
         self.sent = [0] * terms.clients
-        self.upload = bytearray(self.clients[0].upload_length)  # one client's at a time
+        self.upload = bytearray()  # one client's at a time
 
     def run(self) -> None:
         inbox = dict.fromkeys(range(self.terms.clients), self.server.configuration)
@@ -203,12 +215,13 @@ class _Session:
             self.server_seconds += time.perf_counter() - replied
             self.sent[client] += len(reply)
         started = time.perf_counter()
-        outbox = self.server.advance()
+        outbox = self.server.advance(self.summed if phase is Phase.SHARE else None)
         self.server_seconds += time.perf_counter() - started
         return outbox
 
     def _mask(self, client: int, shares: bytes) -> bytearray:
-        self.clients[client].accept(shares)
+        self.clients[client].accept(shares, self.summed)
+        self.upload = self.upload or bytearray(self.clients[client].upload_length)
         started = time.perf_counter()
         values = self.contribution(client)
         contributed = time.perf_counter()

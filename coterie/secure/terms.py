@@ -1,4 +1,8 @@
-"""What all parties of a round agree on before it starts, and the phases that it goes through."""
+"""What all parties of a round agree on, and the phases that it goes through.
+
+`Terms` open a round. `Summed` says of which model the vectors are and how long; it comes with the last message before
+they are sent, so that a round's keys can be exchanged before the model that they are for is there.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,12 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """One attempt at one round: what is summed, over whom, and how many must stay.
+    """One attempt at one round: by which plan, over whom, and how many must stay.
 
-    `model_hash` and `plan_hash` are SHA-256 digests of what a client was given; `size` counts ring elements of
-    `ring_bits` bits. `degree` is the number of neighbours of each of the `clients` in the roster (``clients - 1``: the
-    full graph), `threshold` how many share holders rebuild a client's secrets, `min_clients` the smallest number of
-    clients whose sum may be unmasked.
+    `plan_hash` is the SHA-256 digest of the plan that a client agreed to; ring elements of `ring_bits` bits are summed.
+    `degree` is the number of neighbours of each of the `clients` in the roster (``clients - 1``: the full graph),
+    `threshold` how many share holders rebuild a client's secrets, `min_clients` the smallest number of clients whose
+    sum may be unmasked.
 
     Raises:
         PlanError: a value is out of range, or the threshold is too low for the graph.
@@ -43,10 +47,8 @@ class Terms:
     job: bytes
     round: int
     attempt: int
-    model_hash: bytes
     plan_hash: bytes
     ring_bits: int
-    size: int
     clients: int
     degree: int
     threshold: int
@@ -54,7 +56,7 @@ class Terms:
 
     def __post_init__(self) -> None:
         self._check_names()
-        self._check_sizes()
+        self._check_cohort()
         self._check_graph()
 
     @property
@@ -62,29 +64,17 @@ class Terms:
         """Whether everybody is everybody's neighbour."""
         return self.degree == self.clients - 1
 
-    @property
-    def upload_bytes(self) -> int:
-        """Length of one masked vector."""
-        return self.size * self.ring_bits // 8
-
     def _check_names(self) -> None:
         if len(self.job) > 255:
             raise PlanError(f"a job's name has at most 255 bytes, not {len(self.job)}")
-        for name, digest in (("model_hash", self.model_hash), ("plan_hash", self.plan_hash)):
-            if len(digest) != DIGEST_BYTES:
-                raise PlanError(f"{name} is a SHA-256 digest of {DIGEST_BYTES} bytes, not of {len(digest)}")
+        _check_digest("plan_hash", self.plan_hash)
         for name, number in (("round", self.round), ("attempt", self.attempt)):
             if not 0 <= number < _WORD:
                 raise PlanError(f"{name} {number} is not between 0 and {_WORD - 1}")
 
-    def _check_sizes(self) -> None:
+    def _check_cohort(self) -> None:
         if self.ring_bits not in RING_BITS:
             raise PlanError(f"ring_bits = {self.ring_bits} is none of {', '.join(map(str, RING_BITS))}")
-        if self.size < 1 or self.upload_bytes > MAX_UPLOAD_BYTES:
-            raise PlanError(
-                f"secure aggregation sums 1 to {MAX_UPLOAD_BYTES * 8 // self.ring_bits:,} values of {self.ring_bits} "
-                f"bits, not {self.size:,}; use a smaller model or fewer items"
-            )
         if not 2 <= self.clients <= MAX_CLIENTS:
             raise PlanError(f"secure aggregation takes 2 to {MAX_CLIENTS:,} clients, not {self.clients}")
         if not 2 <= self.min_clients <= self.clients:
@@ -108,6 +98,37 @@ class Terms:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """What a round sums: vectors of `size` ring elements, computed on the model whose SHA-256 digest is `model_hash`.
+
+    Raises:
+        PlanError: the digest has another length, or there is nothing to sum.
+    """
+
+    model_hash: bytes
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_digest("model_hash", self.model_hash)
+        if self.size < 1:
+            raise PlanError(f"secure aggregation sums vectors of at least one value, not {self.size}")
+
+    def upload_bytes(self, ring_bits: int) -> int:
+        """Length of one masked vector, in bytes.
+
+        Raises:
+            PlanError: it is more than one message takes.
+        """
+        length = self.size * ring_bits // 8
+        if length > MAX_UPLOAD_BYTES:
+            raise PlanError(
+                f"secure aggregation sums up to {MAX_UPLOAD_BYTES * 8 // ring_bits:,} values of {ring_bits} bits, "
+                f"not {self.size:,}; use a smaller model or fewer items"
+            )
+        return length
+
+
 def least_threshold(clients: int, degree: int) -> int:
     """More than two thirds of all clients on the full graph, else more than half of the neighbours.
 
@@ -120,7 +141,7 @@ def least_threshold(clients: int, degree: int) -> int:
 def describe_graph(terms: Terms) -> str:
     """The graph and its threshold in a few words.
 
-    >>> describe_graph(Terms(b"", 0, 0, bytes(32), bytes(32), 64, 1, 20, 19, 14, 2))
+    >>> describe_graph(Terms(b"", 0, 0, bytes(32), 64, 20, 19, 14, 2))
     'full graph of 20 clients, threshold 14'
     """
     if terms.full:
@@ -131,7 +152,7 @@ def describe_graph(terms: Terms) -> str:
 def claim(terms: Terms, odds: Odds | None) -> str:
     """Against whom single vectors are protected; `odds` are those of a graph that is not full.
 
-    >>> claim(Terms(b"", 0, 0, bytes(32), bytes(32), 64, 1, 20, 19, 14, 2), None)
+    >>> claim(Terms(b"", 0, 0, bytes(32), 64, 20, 19, 14, 2), None)
     'lying server, even together with 7 of the 20 clients'
     """
     if odds is None:
@@ -144,3 +165,8 @@ def claim(terms: Terms, odds: Odds | None) -> str:
         f"semi-honest server, which draws the graph at random; with {odds.corrupt} corrupt and {odds.dropped} "
         f"dropped-out clients it {broken}"
     )
+
+
+def _check_digest(name: str, digest: bytes) -> None:
+    if len(digest) != DIGEST_BYTES:
+        raise PlanError(f"{name} is a SHA-256 digest of {DIGEST_BYTES} bytes, not of {len(digest)}")

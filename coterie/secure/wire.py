@@ -1,8 +1,8 @@
 """How a message travels: a fixed header, the body, and a tag that says it is what the other side sent.
 
-    header   "CSA1", kind (1 byte), 3 zero bytes, client (8), length of the rest (8), context (32); little-endian
+    header   "CSA2", kind (1 byte), 3 zero bytes, client (8), length of the rest (8), context (32); little-endian
     client   who sends the message, or is sent it; `EVERYONE` where all get the same
-    context  SHA-256 of the round's configuration
+    context  SHA-256 of the round's configuration; from the masked vector on, of that and of what is summed
     tag      GMAC of all that precedes it (16); the first two messages are signed instead
 
 There is one way to write each message, and whatever is not written that way is refused with a `ProtocolViolation`.
@@ -23,7 +23,7 @@ from coterie.secure.terms import Phase
 
 Message: TypeAlias = bytes | bytearray | memoryview
 
-MAGIC = b"CSA1"
+MAGIC = b"CSA2"
 EVERYONE = (1 << 64) - 1
 HEADER = struct.Struct(f"<4sB3sQQ{CONTEXT_BYTES}s")
 
@@ -53,10 +53,15 @@ class Channel:
 
     def __init__(self, context: bytes, client: int, key: bytes) -> None:
         self._context, self._client, self._key = context, client, key
+        self._summing = b""
+
+    def bind(self, summing: bytes) -> None:
+        """From the masked vector on, messages name this context (see `summing_context`), and no other."""
+        self._summing = summing
 
     def pack(self, kind: Kind, body: bytes) -> bytes:
         """The whole message."""
-        framed = _header(kind, self._context, self._client, len(body) + TAG_BYTES) + body
+        framed = _header(kind, self._named(kind), self._client, len(body) + TAG_BYTES) + body
         return framed + gmac(self._key, kind, framed)
 
     def unpack(self, kind: Kind, message: Message) -> memoryview:
@@ -65,7 +70,7 @@ class Channel:
         Raises:
             ProtocolViolation: it is not one, is not of this round or client, or not what the other side sent.
         """
-        rest = unframe(message, kind, self._context, self._client)
+        rest = unframe(message, kind, self._named(kind), self._client)
         whole = memoryview(message)
         if len(rest) < TAG_BYTES or not constant_time.bytes_eq(
             gmac(self._key, kind, whole[:-TAG_BYTES]), bytes(whole[-TAG_BYTES:])
@@ -76,13 +81,21 @@ class Channel:
     def begin(self, kind: Kind, message: bytearray) -> memoryview:
         """Write the header of a long message in place: the room for its body, to be filled before `finish`."""
         whole = memoryview(message)
-        whole[: HEADER.size] = _header(kind, self._context, self._client, len(message) - HEADER.size)
+        whole[: HEADER.size] = _header(kind, self._named(kind), self._client, len(message) - HEADER.size)
         return whole[HEADER.size : -TAG_BYTES]
 
     def finish(self, kind: Kind, message: bytearray) -> None:
         """Write the tag of a long message in place."""
         whole = memoryview(message)
         whole[-TAG_BYTES:] = gmac(self._key, kind, whole[:-TAG_BYTES])
+
+    def _named(self, kind: Kind) -> bytes:
+        """The context that a message of this kind names."""
+        if kind < Kind.MASKED_INPUT:
+            return self._context
+        if not self._summing:
+            raise ProtocolViolation(f"a message of kind {kind.name} came before it was said what is summed")
+        return self._summing
 
 
 def frame(kind: Kind, context: bytes, client: int, rest: bytes) -> bytes:

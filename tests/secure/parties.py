@@ -11,24 +11,24 @@ import pytest
 from coterie.errors import SecureAggregationError
 from coterie.secure import messages as m
 from coterie.secure.client import Client
-from coterie.secure.keys import Identity, channel_key, sha256
+from coterie.secure.keys import Identity, channel_key, sha256, summing_context
 from coterie.secure.server import Server
-from coterie.secure.terms import Phase, Terms, least_threshold
+from coterie.secure.terms import Phase, Summed, Terms, least_threshold
 from coterie.secure.wire import HEADER, Channel, Kind, Message
 from coterie.types import Integers
 
+SUMMED = Summed(bytes(32), 6)
 
-def terms_of(clients: int = 4, size: int = 6, ring_bits: int = 64, degree: int | None = None, **other: object) -> Terms:
-    """Terms with hashes of nothing in particular; the full graph and its least threshold unless said otherwise."""
+
+def terms_of(clients: int = 4, ring_bits: int = 64, degree: int | None = None, **other: object) -> Terms:
+    """Terms with a hash of nothing in particular; the full graph and its least threshold unless said otherwise."""
     degree = clients - 1 if degree is None else degree
     found = Terms(
         job=b"test",
         round=3,
         attempt=1,
-        model_hash=bytes(32),
         plan_hash=bytes([1] * 32),
         ring_bits=ring_bits,
-        size=size,
         clients=clients,
         degree=degree,
         threshold=least_threshold(clients, degree),
@@ -38,13 +38,16 @@ def terms_of(clients: int = 4, size: int = 6, ring_bits: int = 64, degree: int |
 
 
 class Parties:
-    """A server and its clients; `values` (int64 [clients, size]) are what they sum."""
+    """A server and its clients; `values` (int64 [clients, size]) are what they sum, of the model that `summed` says."""
 
-    def __init__(self, terms: Terms | None = None, values: Integers | None = None) -> None:
+    def __init__(
+        self, terms: Terms | None = None, values: Integers | None = None, model_hash: bytes = SUMMED.model_hash
+    ) -> None:
         self.terms = terms or terms_of()
         rng = np.random.default_rng(0)
-        shape = (self.terms.clients, self.terms.size)
+        shape = (self.terms.clients, SUMMED.size)
         self.values = rng.integers(-1000, 1000, shape) if values is None else values
+        self.summed = Summed(model_hash, self.values.shape[1])
         self.owner = Identity()
         self.identities = [Identity() for _ in range(self.terms.clients)]
         self.roster = tuple(one.public for one in self.identities)
@@ -58,7 +61,7 @@ class Parties:
         """What an honest client answers to the message that opens a phase."""
         client = self.clients[c]
         if phase is Phase.MASK:
-            client.accept(message)
+            client.accept(message, self.summed)
             return client.mask(self.values[c].copy())
         steps = {
             Phase.ADVERTISE: client.advertise,
@@ -67,6 +70,10 @@ class Parties:
             Phase.UNMASK: client.unmask,
         }
         return steps[phase](message)
+
+    def accepting(self, c: int) -> Callable[[bytes], None]:
+        """Client c's next step with what it was given."""
+        return lambda message: self.clients[c].accept(message, self.summed)
 
     def opening(self) -> dict[int, bytes]:
         return dict.fromkeys(range(self.terms.clients), self.server.configuration)
@@ -78,7 +85,11 @@ class Parties:
         for c, message in inbox.items():
             if (absent or {}).get(c) is not phase:
                 self.server.receive(c, self.answer(c, phase, message))
-        return self.server.advance()
+        return self.advance()
+
+    def advance(self) -> dict[int, bytes]:
+        """The server closes the phase; it says what is summed when that is due."""
+        return self.server.advance(self.summed if self.server.phase is Phase.SHARE else None)
 
     def until(self, stop: Phase, absent: Mapping[int, Phase] | None = None) -> dict[int, bytes]:
         """All phases before `stop`; the messages that open it (after the last phase: none)."""
@@ -87,23 +98,29 @@ class Parties:
             inbox = self.play(phase, inbox, absent)
         return inbox
 
-    def lie(self, c: int, kind: Kind, body: bytes) -> bytes:
+    def lie(self, c: int, kind: Kind, body: bytes, summed: Summed | None = None) -> bytes:
         """A message from the server to client c as only the server can make it, with whatever body."""
-        return self._channel(c).pack(kind, body)
+        return self._channel(c, summed).pack(kind, body)
 
     def forge(self, c: int, kind: Kind, body: bytes) -> bytes:
         """A message from client c to the server as only the client can make it, with whatever body."""
         return self._channel(c).pack(kind, body)
 
-    def _channel(self, c: int) -> Channel:
+    def summing(self, summed: Summed | None = None) -> bytes:
+        """The second context of clients who were shown `summed` (None: what the server says is summed)."""
+        return summing_context(self.server._context, m.pack_summed(summed or self.summed))
+
+    def _channel(self, c: int, summed: Summed | None = None) -> Channel:
         server = self.server
         shared = server._agreement.agree(server._keys[c].sealing)
-        return Channel(server._context, c, channel_key(shared, server._context, c))
+        channel = Channel(server._context, c, channel_key(shared, server._context, c))
+        channel.bind(self.summing(summed))
+        return channel
 
     def expected(self, finishers: tuple[int, ...]) -> Integers:
         """Their sum as ring elements, in plain arithmetic."""
         modulus = 1 << self.terms.ring_bits
-        wrapped = [sum(int(self.values[c][at]) for c in finishers) % modulus for at in range(self.terms.size)]
+        wrapped = [sum(int(self.values[c][at]) for c in finishers) % modulus for at in range(self.summed.size)]
         return np.array(wrapped, np.uint64).view(np.int64)
 
 
@@ -111,9 +128,14 @@ def survivors(parties: Parties, who: Iterable[int]) -> bytes:
     return m.pack_survivors(frozenset(who), parties.terms.clients)
 
 
-def signed(parties: Parties, body: bytes, who: Iterable[int]) -> bytes:
+def delivered(message: bytes, clients: int) -> tuple[Summed, list[tuple[int, bytes]]]:
+    """What a client is sent before it masks: what is summed, and the shares for it."""
+    return m.read_delivered(memoryview(message)[HEADER.size : -16], clients)
+
+
+def signed(parties: Parties, body: bytes, who: Iterable[int], summed: Summed | None = None) -> bytes:
     """Real signatures of a survivor set, whatever their owners think of it."""
-    context = parties.server._context
+    context = parties.summing(summed)
     return m.pack_signatures((c, parties.identities[c].sign(b"survivors", context, sha256(body))) for c in who)
 
 
@@ -126,7 +148,7 @@ def is_closed(client: Client) -> bool:
     return client.phase is Phase.DONE and not client._held and not any(client._seed)
 
 
-def refused(client: Client, step: Callable[[bytes], bytes], message: bytes, reason: str) -> None:
+def refused(client: Client, step: Callable[[bytes], object], message: bytes, reason: str) -> None:
     """A lie is refused, and ends the client."""
     with pytest.raises(SecureAggregationError, match=reason):
         step(message)

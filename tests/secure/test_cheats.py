@@ -17,7 +17,7 @@ from coterie.secure.messages import Advertisement, Share
 from coterie.secure.server import Server
 from coterie.secure.terms import Phase
 from coterie.secure.wire import HEADER, Kind
-from tests.secure.parties import Parties, is_closed, refused, revealed, terms_of
+from tests.secure.parties import Parties, delivered, is_closed, refused, revealed, terms_of
 
 LOW_ORDER = bytes(32)
 
@@ -53,19 +53,16 @@ def test_a_peers_sealed_shares_that_were_altered_are_refused() -> None:
     parties = Parties()
     inbox = parties.until(Phase.MASK)
     body = bytearray(memoryview(inbox[0])[HEADER.size : -16])
-    body[10] ^= 1
-    refused(
-        parties.clients[0], parties.clients[0].accept, parties.lie(0, Kind.SHARES_DELIVERED, bytes(body)), "client 1"
-    )
+    body[50] ^= 1
+    refused(parties.clients[0], parties.accepting(0), parties.lie(0, Kind.SHARES_DELIVERED, bytes(body)), "client 1")
 
 
 def test_shares_sealed_for_another_are_refused() -> None:
     parties = Parties()
     inbox = parties.until(Phase.MASK)
-    body = bytes(memoryview(inbox[1])[HEADER.size : -16])
-    own = m.read_sealed(memoryview(body), 4)
-    moved = m.pack_sealed([(2, own[1][1])])
-    refused(parties.clients[0], parties.clients[0].accept, parties.lie(0, Kind.SHARES_DELIVERED, moved), "client 2")
+    _, own = delivered(inbox[1], 4)
+    moved = m.pack_delivered(m.pack_summed(parties.summed), [(2, own[1][1])])
+    refused(parties.clients[0], parties.accepting(0), parties.lie(0, Kind.SHARES_DELIVERED, moved), "client 2")
 
 
 @pytest.mark.parametrize("dropped", [{}, {3: Phase.MASK}])
@@ -121,8 +118,10 @@ def test_fewer_shares_than_the_threshold_yield_no_sum() -> None:
 def test_shares_of_one_who_advertised_no_keys_are_refused() -> None:
     parties = Parties(terms_of(5, threshold=4))
     parties.until(Phase.MASK, {4: Phase.ADVERTISE})
-    client, unasked = parties.clients[0], m.pack_sealed([(4, bytes(m.SEALED_BYTES))])
-    refused(client, client.accept, parties.lie(0, Kind.SHARES_DELIVERED, unasked), "advertised no keys")
+    unasked = m.pack_delivered(m.pack_summed(parties.summed), [(4, bytes(m.SEALED_BYTES))])
+    refused(
+        parties.clients[0], parties.accepting(0), parties.lie(0, Kind.SHARES_DELIVERED, unasked), "advertised no keys"
+    )
 
 
 def test_secrets_are_erased_as_soon_as_they_are_used() -> None:
@@ -136,7 +135,9 @@ def test_secrets_are_erased_as_soon_as_they_are_used() -> None:
     client = again.clients[0]
     assert not any(client._sealing.secret)
     assert not any(client._masking.secret)
+    assert client._pair_secrets
     again.answer(0, Phase.MASK, inbox[0])
+    assert not client._pair_secrets
     assert not client._mask_keys
     assert not client._sealing_keys
 
@@ -171,7 +172,7 @@ def test_the_same_bytes_again_change_nothing_and_others_are_refused(phase: Phase
         parties.server.receive(0, changed)
     for c in (1, 2, 3):
         parties.server.receive(c, parties.answer(c, phase, inbox[c]))
-    inbox = parties.server.advance()
+    inbox = parties.advance()
     for after in range(phase + 1, Phase.DONE):
         inbox = parties.play(Phase(after), inbox)
     assert np.array_equal(parties.server.total(), parties.expected((0, 1, 2, 3)))
@@ -248,7 +249,7 @@ def test_a_masked_vector_looks_uniform_whatever_is_in_it(bits: int) -> None:
     """Chi-square over all bytes of an upload of zeros and of an upload of ones: 255 degrees of freedom."""
     size = 30_000
     values = np.vstack([np.zeros(size, np.int64), np.ones(size, np.int64), np.zeros(size, np.int64)])
-    parties = Parties(terms_of(3, size=size, ring_bits=bits), values)
+    parties = Parties(terms_of(3, ring_bits=bits), values)
     inbox = parties.until(Phase.MASK)
     uploads = []
     for c in range(3):
@@ -261,7 +262,7 @@ def test_a_masked_vector_looks_uniform_whatever_is_in_it(bits: int) -> None:
 
 def test_without_one_clients_seed_the_sum_of_all_others_stays_masked() -> None:
     """Nothing short of the last share: with every secret but one client's, a sum is still nothing like the values."""
-    parties = Parties(terms_of(3, size=2000), np.zeros((3, 2000), np.int64))
+    parties = Parties(terms_of(3), np.zeros((3, 2000), np.int64))
     inbox = parties.until(Phase.UNMASK)
     assert inbox
     counts = np.bincount(parties.server._total.view(np.uint8), minlength=256)

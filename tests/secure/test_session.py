@@ -191,7 +191,7 @@ def test_rates_change_the_graph_and_fifty_clients_take_the_full_one() -> None:
 )
 def test_terms_that_cannot_be_or_protect_too_little_are_refused(other: dict[str, object], reason: str) -> None:
     with pytest.raises(PlanError, match=reason):
-        config(**other).terms()
+        secure_sum(config(**other), lambda _: np.zeros(40, np.int64))
 
 
 def test_drop_outs_who_are_no_clients_are_refused() -> None:

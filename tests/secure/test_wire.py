@@ -14,15 +14,18 @@ from coterie.errors import ProtocolViolation, SecureAggregationError
 from coterie.secure import messages as m
 from coterie.secure.keys import Identity
 from coterie.secure.messages import Advertisement, Configuration
-from coterie.secure.terms import Phase
+from coterie.secure.terms import Phase, Summed
 from coterie.secure.wire import HEADER, Channel, Kind, frame, read_header, unframe
 from tests.secure.parties import Parties, terms_of
 
 CHANNEL = Channel(bytes(32), 2, bytes(range(32)))
+CHANNEL.bind(bytes([7] * 32))
+SUMMED = Summed(bytes([6] * 32), 40)
 ADVERT = Advertisement(1, bytes(32), bytes([1] * 32), bytes([2] * 32), bytes([3] * 64))
 READERS: dict[str, tuple[Callable[[memoryview, int], object], bytes]] = {
     "advertisements": (m.read_advertisements, m.pack_advertisements([ADVERT])),
     "sealed": (m.read_sealed, m.pack_sealed([(0, bytes(144)), (3, bytes([1] * 144))])),
+    "delivered": (m.read_delivered, m.pack_delivered(m.pack_summed(SUMMED), [(2, bytes(144))])),
     "signatures": (m.read_signatures, m.pack_signatures([(1, bytes(64)), (2, bytes([5] * 64))])),
     "revealed": (m.read_revealed, m.pack_revealed([(0, m.Share.SEED, bytes(64)), (2, m.Share.MASK_KEY, bytes(64))])),
     "survivors": (m.read_survivors, m.pack_survivors({0, 2, 3}, 5)),
@@ -36,6 +39,7 @@ def test_bodies_are_read_as_they_were_written(reader: str) -> None:
     written = {
         "advertisements": [ADVERT],
         "sealed": [(0, bytes(144)), (3, bytes([1] * 144))],
+        "delivered": (SUMMED, [(2, bytes(144))]),
         "signatures": [(1, bytes(64)), (2, bytes([5] * 64))],
         "revealed": [(0, 0, bytes(64)), (2, 1, bytes(64))],
         "survivors": {0, 2, 3},
@@ -54,9 +58,10 @@ def test_random_bodies_are_refused_or_read(reader: str, body: bytes, clients: in
 @given(length=st.integers(1, 600))
 def test_bodies_of_another_length_are_refused(reader: str, length: int) -> None:
     read, body = READERS[reader]
-    record = {"advertisements": 164, "sealed": 148, "signatures": 68, "revealed": 69, "survivors": 1}[reader]
-    assume(length % record if record > 1 else length != len(body))
-    with pytest.raises(ProtocolViolation, match=f"of {length} bytes"):
+    record = {"advertisements": 164, "sealed": 148, "delivered": 148, "signatures": 68, "revealed": 69, "survivors": 1}
+    opening = 40 if reader == "delivered" and length >= 40 else 0  # is read first, and may be all there is
+    assume((length - opening) % record[reader] if record[reader] > 1 else length != len(body))
+    with pytest.raises(ProtocolViolation, match=f"of {length - opening} bytes"):
         read(memoryview((body * 600)[:length]), 5)
 
 
@@ -115,9 +120,10 @@ def test_random_bytes_are_no_message(message: bytes) -> None:
 @pytest.mark.parametrize(
     ("kind", "context", "client", "reason"),
     [
-        (Kind.SURVIVORS, bytes(32), 2, "expected a message of kind"),
+        (Kind.SURVIVORS, bytes([7] * 32), 2, "expected a message of kind"),
         (Kind.SIGNATURES, bytes([1] * 32), 2, "another round"),
-        (Kind.SIGNATURES, bytes(32), 3, "client 3"),
+        (Kind.SIGNATURES, bytes(32), 2, "another round, roster, model or plan"),
+        (Kind.SIGNATURES, bytes([7] * 32), 3, "client 3"),
     ],
 )
 def test_a_message_is_of_its_kind_round_and_client(kind: Kind, context: bytes, client: int, reason: str) -> None:
@@ -125,9 +131,30 @@ def test_a_message_is_of_its_kind_round_and_client(kind: Kind, context: bytes, c
         unframe(CHANNEL.pack(Kind.SIGNATURES, b""), kind, context, client)
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_messages_name_what_is_summed_from_the_masked_vector_on(kind: Kind) -> None:
+    late = kind >= Kind.MASKED_INPUT
+    assert read_header(CHANNEL.pack(kind, b"")) == (kind, 2, bytes([7 if late else 0] * 32))
+    unbound = Channel(bytes(32), 2, bytes(range(32)))
+    if not late:
+        assert unbound.pack(kind, b"") == CHANNEL.pack(kind, b"")
+        return
+    for use in (lambda: unbound.pack(kind, b""), lambda: unbound.unpack(kind, CHANNEL.pack(kind, b""))):
+        with pytest.raises(ProtocolViolation, match="before it was said what is summed"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"), [(bytes(39), "does not say what is summed"), (bytes(40), "impossible.*at least one value")]
+)
+def test_shares_that_come_without_a_word_of_what_is_summed_are_refused(body: bytes, reason: str) -> None:
+    with pytest.raises(ProtocolViolation, match=reason):
+        m.read_delivered(memoryview(body), 5)
+
+
 def test_other_versions_and_kinds_are_refused() -> None:
     whole = bytearray(frame(Kind.SURVIVORS, bytes(32), 2, b""))
-    for at, value in [(3, ord("2")), (4, 10), (5, 1)]:
+    for at, value in [(3, ord("1")), (4, 10), (5, 1)]:
         changed = bytearray(whole)
         changed[at] = value
         with pytest.raises(ProtocolViolation, match="not one of this version"):
@@ -175,7 +202,7 @@ def test_any_change_of_any_message_is_refused_and_the_sum_comes_out_right(
     parties.server.receive(0, answer)
     for c in (1, 2, 3):
         parties.server.receive(c, parties.answer(c, phase, inbox[c]))
-    inbox = parties.server.advance()
+    inbox = parties.advance()
     for after in range(phase + 1, Phase.DONE):
         inbox = parties.play(Phase(after), inbox)
     assert np.array_equal(parties.server.total(), parties.expected((0, 1, 2, 3)))
