@@ -12,6 +12,7 @@
     └── EnvironmentFault         disk, memory, network or a peer failed (exit code 1)
         ├── MissingExtra         an optional dependency is not installed; names the `pip install`
         ├── TrainingInterrupted  the work stopped; what is on disk can be resumed
+        ├── PeerError            another party of a federation refused, lied, or is gone; names it and its reason
         └── SecureAggregationError   a secure sum was aborted: too few parties were left to unmask it
             └── ProtocolViolation    a party sent what an honest one does not: forged, replayed, altered or malformed
 
@@ -77,6 +78,10 @@ class MissingExtra(EnvironmentFault):
 
 class TrainingInterrupted(EnvironmentFault):
     """The work stopped before its end; what is on disk can be resumed."""
+
+
+class PeerError(EnvironmentFault):
+    """Another party of a federation refused, lied, or is gone; says who, and its reason."""
 
 
 class SecureAggregationError(EnvironmentFault):

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_bytes
 from safetensors.numpy import save as save_bytes
 
-from coterie.errors import EnvironmentFault, RunError
+from coterie.errors import DataError, EnvironmentFault, RunError
 from coterie.types import Array
 
 
@@ -59,6 +61,51 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """`write_bytes` for what its owner alone may read (mode 0600, whatever the umask): keys and tokens.
+
+    Raises:
+        FileExistsError: there is such a file and `replace` is false; two writers cannot both succeed then.
+        EnvironmentFault: the disk is full, read-only or not permitted; names the file and the reason.
+    """
+    _make_folder(path.parent)
+    try:
+        # Whole under another name first; a link, unlike a rename, never takes the place of what is there.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+            temporary = Path(handle.name)
+            try:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+                temporary.replace(path) if replace else path.hardlink_to(temporary)
+                _sync_folder(path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def require_private(path: Path) -> None:
+    """Refuse a secret that others may read, as OpenSSH does.
+
+    A file that somebody else owns may be read by a group: so secrets are handed to a service, which cannot change their
+    mode (root:ssl-cert with 0640; a credential of systemd, whose access list looks like 0440).
+
+    Raises:
+        DataError: its mode lets others read or write it.
+        EnvironmentFault: it cannot be looked at.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read: {error.strerror or error}") from None
+    mode = stat.S_IMODE(found.st_mode)
+    if os.name == "posix" and mode & (0o077 if found.st_uid == os.geteuid() else 0o037):
+        raise DataError(f"{path}: a secret that others may read (mode {mode:04o}); run: chmod 600 {path}")
+
+
 def append_line(path: Path, line: str) -> None:
     """Append one line and make it durable; a last line that a crash left without its newline is dropped first."""
     _make_folder(path.parent)
@@ -95,7 +142,24 @@ def sha256_of(path: Path) -> str:
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write named arrays as safetensors; equal arrays give equal bytes."""
-    write_bytes(path, save_bytes({name: np.array(arrays[name], order="C") for name in sorted(arrays)}))
+    write_bytes(path, pack_arrays(arrays))
+
+
+def pack_arrays(arrays: Mapping[str, Array]) -> bytes:
+    """Named arrays as safetensors; equal arrays give equal bytes."""
+    return save_bytes({name: np.array(arrays[name], order="C") for name in sorted(arrays)})
+
+
+def unpack_arrays(content: bytes, source: str) -> dict[str, Array]:
+    """What `pack_arrays` wrote; `source` names where it came from.
+
+    Raises:
+        RunError: truncated or not safetensors.
+    """
+    try:
+        return load_bytes(content)
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that numpy does not have
+        raise RunError(f"{source}: truncated or not a safetensors file ({error}); train again or restore it") from None
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -105,13 +169,12 @@ def read_arrays(path: Path) -> dict[str, Array]:
         RunError: the file is missing, truncated or not safetensors.
     """
     try:
-        return load_bytes(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise RunError(f"{path}: no such file; the run folder is not complete") from None
-    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that numpy does not have
-        raise RunError(f"{path}: truncated or not a safetensors file ({error}); train again or restore it") from None
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be read: {error.strerror or error}") from None
+    return unpack_arrays(content, str(path))
 
 
 def _make_folder(folder: Path) -> None:

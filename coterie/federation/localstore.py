@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +29,14 @@ class FolderStore:
         return self._load().get(name)
 
     def stage(self, name: str, value: Array) -> None:
-        kept = np.array(value)
-        kept.flags.writeable = False
-        self._staged[name] = kept
+        self._staged[name] = kept(value)
 
     def commit(self, round: int, attempt: int) -> None:
-        tag = np.array([round, attempt], np.int64)
         current = self._load()
-        if TAG in current and np.array_equal(current[TAG], tag):
-            self._staged.clear()
-            return
-        merged = {**current, **self._staged, TAG: tag}
-        write_arrays(self.path, merged)
-        self._committed = merged
+        after = committed(current, self._staged, round, attempt)
+        if after is not current:
+            write_arrays(self.path, after)
+            self._committed = after
         self._staged.clear()
 
     def arrays(self) -> dict[str, Array]:
@@ -51,6 +47,21 @@ class FolderStore:
         if self._committed is None:
             self._committed = read_arrays(self.path) if self.path.exists() else {}
         return self._committed
+
+
+def kept(value: Array) -> Array:
+    """A copy that nobody writes to."""
+    copy = np.array(value)
+    copy.flags.writeable = False
+    return copy
+
+
+def committed(current: dict[str, Array], staged: Mapping[str, Array], round: int, attempt: int) -> dict[str, Array]:
+    """The arrays after a commit, tagged with (round, attempt); `current` itself if that attempt was the last commit."""
+    tag = np.array([round, attempt], np.int64)
+    if TAG in current and np.array_equal(current[TAG], tag):
+        return current
+    return {**current, **staged, TAG: tag}
 
 
 class UserStore:

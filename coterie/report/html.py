@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from coterie.errors import DataError
@@ -27,16 +28,22 @@ def render_report(result: Result, path: Path, plots: Mapping[str, Path]) -> None
     Raises:
         DataError: a plot is not a readable SVG file.
     """
+    page = templates().get_template("report.html.j2").render(_view(result, plots))
+    path.write_text(page, encoding="utf-8")
+
+
+@cache
+def templates() -> Environment:
+    """The templates of reports, with filters for figures; in those of HTML no value is read as markup."""
     environment = Environment(
         loader=PackageLoader("coterie.report"),
-        autoescape=True,
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": reading.figure, "count": reading.count, "size": reading.size}
-    page = environment.get_template("report.html.j2").render(_view(result, plots))
-    path.write_text(page, encoding="utf-8")
+    return environment
 
 
 def _view(result: Result, plots: Mapping[str, Path]) -> dict[str, Any]:
