@@ -6,18 +6,33 @@ names are unique across sections. Unknown keys are refused with the nearest vali
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from coterie.errors import ConfigError, closest
 from coterie.privacysettings import LedgerSettings, PlanSettings, Section
+from coterie.settingscheck import build_as, describe, read_toml
+
+__all__ = [
+    "AugmentSettings",
+    "CleanSettings",
+    "ClientSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "RunSettings",
+    "Settings",
+    "SplitSettings",
+    "build",
+    "build_as",
+    "describe",
+    "fields",
+    "is_database",
+    "read_toml",
+    "sections",
+]
 
 
 def is_database(log: str) -> bool:
@@ -225,7 +240,22 @@ class RunSettings(Section):
 
     seed: int = Field(0, ge=0, description="Seed of every random stream of the run.")
     output: str | None = Field(None, description="Run folder; by default runs/<date>-<model>.")
-    threads: int = Field(0, ge=0, description="Threads of the kernels; 0 takes all cores. Results do not depend on it.")
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="Who sums what clients contribute: this process (local), or worker processes of Ray, here or on a "
+        "cluster (ray). Results do not depend on it.",
+    )
+    ray_address: str | None = Field(
+        None,
+        description="The Ray cluster to use with engine = ray: HOST:PORT of its head, asked for on a machine of the "
+        "cluster, or auto for the one that runs here. By default one is started on this machine for the training.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Threads of the kernels, and with engine = ray worker processes; 0 takes all cores. Results do not "
+        "depend on it.",
+    )
     patience: int = Field(
         0,
         ge=0,
@@ -235,6 +265,24 @@ class RunSettings(Section):
     block: int = Field(
         2_000_000, ge=1, le=2**40, description="Interactions per block; bounds the memory. Results do not depend on it."
     )
+
+    @field_validator("ray_address")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        if value is None or value == "auto":
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or "/" in host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+            raise ValueError(
+                f"ray_address must be auto or HOST:PORT of the cluster's head, such as 10.0.0.5:6379, got {value!r}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _cluster(self) -> RunSettings:
+        if self.ray_address is not None and self.engine != "ray":
+            raise ValueError(f"ray_address must come with engine = 'ray', got engine = '{self.engine}'")
+        return self
 
 
 class Settings(Section):
@@ -271,77 +319,5 @@ def fields() -> Iterator[tuple[str, str, FieldInfo]]:
 def build(
     values: Mapping[str, Any], source: str, flags: Mapping[tuple[str, str], str] = MappingProxyType({})
 ) -> Settings:
-    """Check nested `values` and build the settings; `source` names the file or caller in errors.
-
-    `flags` names what was given on the command line instead: the flag by section and key.
-
-    Raises:
-        ConfigError: an unknown section or key (with the nearest valid one), or a value that its field refuses.
-    """
-    known: dict[str, set[str] | None] = {name: set(section.model_fields) for name, section in sections()}
-    known["model"] = None  # its keys are the models', and are checked with them
-    for name, content in values.items():
-        if name not in known:
-            raise ConfigError(f"{source}: unknown section [{name}]{closest(name, known)}")
-        if not isinstance(content, Mapping):
-            raise ConfigError(f"{source}: [{name}] must be a table of keys, got {content!r}")
-        allowed = known[name]
-        for key in content:
-            if allowed is not None and key not in allowed:
-                raise ConfigError(f"{source}: unknown key '{key}' in [{name}]{_nearest_key(key, name)}")
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_refusal(error, source, flags)) from None
-
-
-def _nearest_key(key: str, section: str) -> str:
-    """Suggest the section that has exactly this key, else the nearest key of this section."""
-    for other, k, _ in fields():
-        if k == key:
-            return f"; '{key}' belongs to [{other}]"
-    own = [k for s, k, _ in fields() if s == section]
-    if hint := closest(key, own):
-        return hint
-    return "; valid keys: " + ", ".join(own)
-
-
-def _refusal(error: ValidationError, source: str, flags: Mapping[tuple[str, str], str]) -> str:
-    """The first problem, with what was given as a flag called by that flag instead of by its place in a file."""
-    section, *keys = error.errors(include_url=False)[0]["loc"]
-    told = describe(error)
-    if not keys:  # several settings do not go together
-        for (home, key), flag in flags.items():
-            told = re.sub(rf"\b{key}\b(?= [+m])", flag, told) if home == section else told
-        return f"{source}: {told}"
-    given = flags.get((str(section), str(keys[0])))
-    if given is None:
-        return f"{source}: {told}"
-    rule = told.removeprefix(f"{'.'.join(map(str, (section, *keys)))}: ").removeprefix(f"{keys[0]} ")
-    return f"{given} {rule.replace('input should', 'must')}"
-
-
-def describe(error: ValidationError) -> str:
-    """The first problem of a pydantic error in one sentence: parameter, rule, value received."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return message
-    return f"{where}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises:
-        ConfigError: the file is missing, is not UTF-8 or is not TOML; names the place.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `coterie init` writes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    """Check nested `values` and build the settings of a training; see `build_as`."""
+    return build_as(Settings, values, source, flags)

@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from coterie import storage
 from coterie.errors import ConfigError, DataError, EnvironmentFault, MissingExtra
+from coterie.federation.journal import metadata as journal
+from coterie.federation.tables import metadata as federation
 from coterie.migrations import HEAD, VERSION_TABLE
 from coterie.privacy.ledger_tables import accounts, metadata
 from coterie.storage import Storage
@@ -117,7 +119,7 @@ def test_the_migrations_make_the_tables_that_the_code_expects(address):
 
     with opened.reading() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        assert compare_metadata(context, [metadata, federation, journal]) == []
 
 
 def test_the_head_is_the_last_revision():
@@ -151,17 +153,30 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(address):
 def test_one_of_an_older_version_is_brought_up_to_date(address, monkeypatch):
     opened = Storage.open(address)
     add(opened, "shop")
-    monkeypatch.setattr(storage, "HEAD", "0002")  # a version with one revision more
+    monkeypatch.setattr(storage, "HEAD", "9999")  # a version with one revision more
 
     def migrate(self, connection, found):
         assert found == HEAD
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0002'"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
 
     monkeypatch.setattr(Storage, "_migrate", migrate)
     assert names(Storage.open(address)) == ["shop"]
     monkeypatch.undo()
-    with pytest.raises(DataError, match="of revision '0002'"):
+    with pytest.raises(DataError, match="of revision '9999'"):
         Storage.open(address)
+
+
+def test_each_revision_follows_the_last_and_keeps_what_was_there(address):
+    add(opened := Storage.open(address), "shop")
+    with opened.writing() as connection:  # as the first version left it
+        for table in ("fed_invitation", "fed_member", "fed_roster", "fed_job", "fed_attempt"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
+    upgraded = Storage.open(address)
+    assert names(upgraded) == ["shop"]
+    with upgraded.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM fed_member")).scalar() == 0
+        assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() == HEAD
 
 
 def test_what_was_spent_is_never_forgotten_by_going_back():
