@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coterie.errors import ModelError
 from coterie.models.kernels.scoring import add_entries, history_shares, owners
+from coterie.models.mixing import MIX, mixed, mixed_reasons, mixed_scores
 from coterie.ring import Accumulator
 from coterie.types import (
     Array,
@@ -30,7 +31,6 @@ from coterie.types import (
     UserBlock,
 )
 
-MIX, TOGETHER, OWN = "mix", "together.", "own."  # how the state of a mix holds its two ends
 LINF = 65_536.0  # weight of one user in one entry; more is scaled down, so that capacity is known in advance
 ROWS = 2.0**32  # the same where rows count as 1 and could not be scaled down: more than any user has
 CLIP = 1.0  # clip norm under noise: everybody who has anything counts alike, and noise weighs least against the sum
@@ -176,11 +176,7 @@ class Model(BaseModel, ABC):
 
     def personalise(self, state: State, own: State, weight: float) -> State:
         """``(1 - weight) * federated + weight * own``, both on the same catalogue: the mix of their scores."""
-        popularity = (1.0 - weight) * state["popularity"] + weight * own["popularity"]
-        both = {f"{TOGETHER}{name}": array for name, array in state.arrays.items()}
-        both |= {f"{OWN}{name}": array for name, array in own.arrays.items()}
-        top = {"n_items": state["n_items"], "popularity": popularity, MIX: np.array(weight, np.float64)}
-        return State(state.round, top | both)
+        return mixed(state, own, weight)
 
     def score(self, state: State, query: Query) -> Scores:
         """Scores of all items: float32 [queries, items]; see `coterie.types.Recommender.score`.
@@ -190,10 +186,7 @@ class Model(BaseModel, ABC):
         weighs history. Without a history either, popularity (for predicted values the prior) is all there is to go by.
         """
         if MIX in state:
-            weight = np.float32(state[MIX])
-            together, own = _ends(state)
-            mixed: Scores = (1 - weight) * self.score(together, query) + weight * self.score(own, query)
-            return mixed
+            return mixed_scores(state, query, self.score)
         terms, prior = self.terms(), self.prior(state)
         scores = np.zeros((len(query), int(state["n_items"])), np.float32)
         if terms.popularity:
@@ -218,9 +211,7 @@ class Model(BaseModel, ABC):
         those below zero left out.
         """
         if MIX in state:
-            weight, (together, own) = float(state[MIX]), _ends(state)
-            ends = ((1 - weight, together), (weight, own))
-            return _ranked([(t, i, share * a) for share, end in ends for t, i, a in self.explain(end, query, item)])
+            return _ranked(mixed_reasons(state, query, item, self.explain))
         terms, found = self.terms(), list[tuple[str, int | None, float]]()
         asked = query.slice(0, 1)
         known = Known(asked.cart, None, asked.value, asked.step)
@@ -350,15 +341,6 @@ def similarity_matrix(state: State) -> Any:
 
     n = int(state["n_items"])
     return sp.csr_matrix((state["similarity"], state["similarity_item"], state["similarity_ptr"]), shape=(n, n))
-
-
-def _ends(state: State) -> tuple[State, State]:
-    """The two states of a mix: the federation's and the client's own."""
-    ends = []
-    for prefix in (TOGETHER, OWN):
-        arrays = {name.removeprefix(prefix): array for name, array in state.arrays.items() if name.startswith(prefix)}
-        ends.append(State(state.round, arrays))
-    return ends[0], ends[1]
 
 
 def _past(history: History, share: Floats) -> Known:

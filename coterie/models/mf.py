@@ -18,12 +18,13 @@ import numpy as np
 from pydantic import Field
 
 from coterie.errors import ModelError
-from coterie.models.base import CLIP, LINF, MIX, TOGETHER, Effort, Model, shares
+from coterie.models.base import CLIP, LINF, Effort, Model, shares
 from coterie.models.kernels.mf import Bounds, Descent, Ratings, add_updates, descend
 from coterie.models.kernels.mf_moments import SCALE, SHAPE, mean_and_deviation, usual
 from coterie.models.kernels.mf_scores import add_predictions, fold_in
 from coterie.models.mf_sums import add_user_moments, counted_noised, noised_budget, noised_step
 from coterie.models.mf_targets import entries, ground, standard, with_one
+from coterie.models.mixing import MIX, TOGETHER
 from coterie.models.popularity import add_row_counts, count_parts
 from coterie.models.rows import rows_of
 from coterie.ring import Accumulator
