@@ -12,13 +12,16 @@ DEV  := $(VENV)/.dev-installed
 export NO_MKDOCS_2_WARNING = 1  # an advertisement, not a warning
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services faults check bench docs clean
+.PHONY: help demo federation-demo test test-services faults check bench docs clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BASE)  ## Train across synthetic shops and show what each gains by joining.
 	$(BIN)/coterie demo
+
+federation-demo: $(DEV)  ## Three organisations train over TLS on this machine, and one is killed on the way.
+	$(BIN)/python scripts/federation_demo.py
 
 test: $(DEV)  ## Run all tests, the examples in docstrings included.
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal

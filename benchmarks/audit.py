@@ -22,7 +22,7 @@ from unittest import mock
 import numpy as np
 
 import coterie
-import coterie.engines.local as engine
+import coterie.engines.simulation as engine
 from coterie.audit.exposure import expose
 from coterie.audit.pipeline import Audit, audit_training
 from coterie.data.blocks import population

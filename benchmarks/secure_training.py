@@ -14,7 +14,7 @@ import data
 import numpy as np
 from ials_speed import films
 
-from coterie.engines import local
+from coterie.engines import simulation
 from coterie.engines.local import LocalEngine
 from coterie.federation.loop import run_rounds
 from coterie.models.base import Model
@@ -59,14 +59,14 @@ def train(model: Model, people: Population, plan: Plan) -> tuple[State, float]:
 
 def _note_mask_times() -> None:
     """Write down how long masking took in each secure sum."""
-    summed = local.secure_sum
+    summed = simulation.secure_sum
 
     def noting(*args, **more):  # type: ignore[no-untyped-def]
         result = summed(*args, **more)
         masking.append(result.mask_seconds)
         return result
 
-    local.secure_sum = noting  # type: ignore[attr-defined]
+    simulation.secure_sum = noting  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -12,8 +12,18 @@ import numpy as np
 import pytest
 
 from coterie import files
-from coterie.errors import EnvironmentFault, RunError
-from coterie.files import append_line, read_arrays, read_bytes, sha256_of, write_arrays, write_bytes, write_text
+from coterie.errors import DataError, EnvironmentFault, RunError
+from coterie.files import (
+    append_line,
+    read_arrays,
+    read_bytes,
+    require_private,
+    sha256_of,
+    write_arrays,
+    write_bytes,
+    write_private,
+    write_text,
+)
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -84,6 +94,59 @@ def test_who_keeps_files_private_keeps_these_private(tmp_path: Path, mask: int, 
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in "fg"] == [mode, mode]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX")
+def test_what_is_private_is_its_owners_alone_whatever_the_mask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_private(tmp_path / "key", b"one")
+        write_private(tmp_path / "key", b"two")
+    finally:
+        os.umask(before)
+    require_private(tmp_path / "key")
+    assert ((tmp_path / "key").stat().st_mode & 0o777, (tmp_path / "key").read_bytes()) == (0o600, b"two")
+    (tmp_path / "key").chmod(0o604)
+    with pytest.raises(
+        DataError, match=rf"{tmp_path}/key: a secret that others may read \(mode 0604\); run: chmod 600"
+    ):
+        require_private(tmp_path / "key")
+    with pytest.raises(EnvironmentFault, match="cannot be read"):
+        require_private(tmp_path / "nothing")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX")
+def test_a_secret_that_somebody_else_owns_may_be_read_by_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_private(tmp_path / "key", b"one")
+    (tmp_path / "key").chmod(0o440)
+    with pytest.raises(DataError, match="mode 0440"):
+        require_private(tmp_path / "key")
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "key").stat().st_uid + 1)
+    require_private(tmp_path / "key")
+    for mode in (0o460, 0o444):
+        (tmp_path / "key").chmod(mode)
+        with pytest.raises(DataError, match=f"mode {mode:04o}"):
+            require_private(tmp_path / "key")
+
+
+def test_of_two_that_make_a_private_file_one_is_told(tmp_path: Path) -> None:
+    write_private(tmp_path / "key", b"first", replace=False)
+    with pytest.raises(FileExistsError):
+        write_private(tmp_path / "key", b"second", replace=False)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("key", b"first")]
+
+
+def test_a_private_file_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(EnvironmentFault, match="the folder cannot be made"):
+        write_private(tmp_path / "file" / "key", b"x")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(EnvironmentFault, match="key: cannot be written: No space left on device"):
+        write_private(tmp_path / "key", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path) -> None:

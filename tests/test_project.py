@@ -28,6 +28,8 @@ INSTALLED_AS = {
     "charset_normalizer": "charset-normalizer",
     "llvmlite": "numba",
     "dp_accounting": "dp-accounting",
+    "google": "protobuf",
+    "prometheus_client": "prometheus-client",
 }
 
 

@@ -7,13 +7,27 @@ or one JSON object. What is heavy to import (numba, polars, matplotlib) is impor
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from coterie import __version__
-from coterie.cli import audit, compare, data, demo, evaluate, get, init, ledger, plan, recommend, train
+from coterie.cli import (
+    audit,
+    compare,
+    coordinator,
+    data,
+    demo,
+    evaluate,
+    get,
+    init,
+    ledger,
+    node,
+    plan,
+    recommend,
+    train,
+)
 from coterie.cli.options import CleanCommand, DescribeCommand, EvaluateCommand, PlainCommand, TrainCommand
 from coterie.cli.output import guarded
 
@@ -44,6 +58,12 @@ def root(
         typer.echo(ctx.get_help())
 
 
+def _add(group: typer.Typer, *commands: tuple[str, Callable[..., None], str]) -> None:
+    """Add commands to a group: name, function, what a list of commands says of it."""
+    for name, command, short in commands:
+        group.command(name, cls=PlainCommand, short_help=short)(command)
+
+
 app.command("demo", cls=PlainCommand, short_help="Synthetic shops train together: what does each gain?")(demo.demo)
 app.command("init", cls=PlainCommand, short_help="Write a settings file that explains every option.")(init.init)
 app.add_typer(data.app, name="data", short_help="Get a data set, look at a log, clean one, make one.")
@@ -57,6 +77,43 @@ app.add_typer(ledger.app, name="ledger", short_help="What privacy was spent on w
 ledger.app.command("show", cls=PlainCommand, short_help="What was spent, and what remains.")(ledger.show)
 ledger.app.command("export", cls=PlainCommand, short_help="Write every charge, for an auditor.")(ledger.export)
 ledger.app.command("limit", cls=PlainCommand, short_help="Set what may be spent on an account.")(ledger.limit)
+app.add_typer(coordinator.app, name="coordinator", short_help="Real federation: whoever sums.")
+_add(
+    coordinator.app,
+    ("init", coordinator.init, "Make a coordinator's folder, keys and certificates."),
+    ("start", coordinator.start, "Serve the federation and conduct its jobs."),
+    ("status", coordinator.status, "Nodes, jobs, phase and round, drop-outs, errors."),
+    ("invite", coordinator.invite, "Write an invitation for one node."),
+    ("approve", coordinator.approve, "Take an enrolled node into the roster."),
+    ("revoke", coordinator.revoke, "Put a node out for good."),
+    ("stop", coordinator.stop, "Stop the coordinator, or one job."),
+)
+app.add_typer(node.app, name="node", short_help="Real federation: one organisation.")
+_add(
+    node.app,
+    ("join", node.join, "Join with an invitation."),
+    ("start", node.start, "Serve the federation's rounds from this node's log."),
+    ("stop", node.stop, "Stop the running node."),
+    ("status", node.status, "Connection, jobs, budget, what left, the gain."),
+    ("leave", node.leave, "Leave the federation for good."),
+)
+node.app.add_typer(node.policy_app, name="policy", short_help="What this node takes part in.")
+_add(
+    node.policy_app,
+    ("show", node.policy_show, "What is allowed, pinned, decided."),
+    ("pin", node.policy_pin, "Pin another node's identity."),
+    ("unpin", node.policy_unpin, "Forget a pinned identity."),
+    ("approve", node.policy_approve, "Let a job run."),
+    ("stop", node.policy_stop, "Stop a job here."),
+    ("roster", node.policy_roster, "Members, and what stands against them."),
+)
+node.app.add_typer(node.egress_app, name="egress", short_help="What has left this site.")
+_add(
+    node.egress_app,
+    ("show", node.egress_show, "The last messages."),
+    ("verify", node.egress_verify, "Is the log as it was written?"),
+    ("page", node.egress_page, "One readable page about it."),
+)
 data.app.command("get", cls=PlainCommand, short_help="Get a public data set.")(get.get)
 data.app.command("describe", cls=DescribeCommand, short_help="Columns, their meaning, counts.")(data.describe)
 data.app.command("clean", cls=CleanCommand, short_help="Clean a log and say what was dropped.")(data.clean)

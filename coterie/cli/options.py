@@ -8,16 +8,16 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 import typer.main
 from typer.core import TyperCommand
 
+from coterie.annotated import core_type
 from coterie.errors import ConfigError, closest
 from coterie.settings import Settings, build, fields, read_toml, sections
 
@@ -223,14 +223,6 @@ def section_title(section: str) -> str:
         return "model: which one, and its hyper-parameters"
     first = (dict(sections())[section].__doc__ or "").split(".")[0]
     return f"{section}: {first[0].lower()}{first[1:]}"
-
-
-def core_type(annotation: Any) -> Any:
-    """The type without ``| None``; a union of several types stays as it is, and pydantic reads its text."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        rest = [one for one in get_args(annotation) if one is not type(None)]
-        return rest[0] if len(rest) == 1 else annotation
-    return annotation
 
 
 @functools.cache

@@ -18,15 +18,19 @@ from coterie.types import Items
 class Catalogue:
     """Item ids in ascending order, so that a position tells nothing that was counted.
 
-    `texts` has one row per item at most: ``item``, ``title`` and any attributes.
+    `texts` has one row per item at most: ``item``, ``title`` and any attributes. Where items were agreed under other
+    names (keyed hashes), positions follow the order of those, which tells as little: `by_id` is False then.
     """
 
     items: tuple[str, ...]
     texts: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"item": pl.String, "title": pl.String}))
+    by_id: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        if list(self.items) != sorted(set(self.items)):
+        if self.by_id and list(self.items) != sorted(set(self.items)):
             raise DataError("a catalogue's items must be distinct and in ascending order")
+        if len(set(self.items)) != len(self.items):
+            raise DataError("a catalogue's items must be distinct")
 
     @classmethod
     def of(cls, *logs: InteractionLog) -> Catalogue:

@@ -37,6 +37,10 @@ def bench_of(folder: Path, trust: str | None = None, notify: Notify = silent) ->
         RunError: the run cannot be opened or was trained in memory, or its inputs are gone or have changed.
     """
     run = load(folder, trust)
+    if run.result.get("scope") == "federation":
+        raise RunError(
+            f"{folder}: was trained by a federation, whose other logs are not here; use a run of this log alone"
+        )
     settings, accept_proposal = read_finished(folder)
     log, given, candidates = read_inputs(settings, accept_proposal=accept_proposal)
     check_rows(folder, log)

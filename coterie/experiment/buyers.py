@@ -22,7 +22,6 @@ import polars as pl
 
 from coterie.data.log import InteractionLog
 from coterie.data.splits import Given
-from coterie.engines.local import kernel_threads
 from coterie.errors import ConfigError, DataError
 from coterie.experiment.buyers_figures import Member, figures
 from coterie.experiment.buyers_notes import caveats, differences
@@ -35,6 +34,7 @@ from coterie.experiment.privacyfacts import privacy_facts
 from coterie.experiment.private import RAW, WHY, plan_of
 from coterie.experiment.request import require_empty
 from coterie.experiment.tidy import finite
+from coterie.experiment.workers import workers_of
 from coterie.federation.release import disclose
 from coterie.files import write_text
 from coterie.models.registry import build
@@ -92,8 +92,8 @@ def compare_log(
         notify("note", {"text": "epsilon and noise_multiplier of the settings give way to the epsilons of the table"})
     for note in log.notes:
         notify("note", {"text": note})
-    with kernel_threads(settings.run.threads):
-        market = market_of(log, settings, plans, dict(given or {}), candidates, notify)
+    with workers_of(settings.run, notify) as workers:
+        market = market_of(log, settings, plans, dict(given or {}), candidates, notify, workers)
         federations = federations_of(market, log, plans, name, notify)
         joined = trained(market, federations, notify)
         members = list(members_of(market, joined, notify))

@@ -16,6 +16,7 @@ import polars as pl
 
 from coterie.data.log import InteractionLog
 from coterie.data.splits import Given
+from coterie.engines.spans import Workers
 from coterie.errors import ConfigError
 from coterie.experiment.books import LedgerBooks
 from coterie.experiment.cases import CaseTable
@@ -88,12 +89,13 @@ def market_of(
     given: dict[str, Given],
     candidates: pl.DataFrame | None,
     notify: Notify,
+    workers: Workers,
 ) -> Market:
     """Clean by the rules of privacy where any plan has noise, split, and read the cases: once for all columns."""
     notify("step", {"text": "cleaning and splitting", "done": 0, "total": None})
     model, plan = build(settings.model), next((plan for plan in plans.values() if plan.private), Plan())
     prepared = prepare(log, settings, given, candidates, plan)
-    work = Work(settings, Plan(), replace(prepared, plan=Plan()), None, notify)
+    work = Work(settings, Plan(), replace(prepared, plan=Plan()), None, notify, workers)
     assortment = assortment_of(prepared.split.train, settings, plan)
     bench, report = work.bench(model, with_validation=True, catalogue=assortment)
     notify("cleaning", {"entries": report.as_dicts()})
@@ -118,7 +120,7 @@ def federations_of(
     try:
         for epsilon, plan in plans.items():
             if plan.private:
-                work = Work(market.settings, plan, market.prepared, None, notify)
+                work = Work(market.settings, plan, market.prepared, None, notify, market.work.workers)
                 books = books_of(market.settings, plan, log, f"{call}-epsilon-{epsilon}", market.model.name)
                 work.exit.books = books
                 bench = replace(private[0].bench if private else _taught(market, work), plan=plan, exit=work.exit)
@@ -152,7 +154,7 @@ def _in_order(market: Market, names: Sequence[str], private: Sequence[Federation
     for name in names:
         found.append(others[name] if name in others else Federation(name, market.work, market.bench, once=False))
         if name == NOISELESS and private and len(private[0].bench.fit.log) < len(market.bench.fit.log):
-            work = Work(market.settings, Plan(), market.prepared, None, notify)
+            work = Work(market.settings, Plan(), market.prepared, None, notify, market.work.workers)
             rows = replace(private[0].bench, plan=Plan(), exit=work.exit)
             found.append(Federation(SAME_ROWS, work, rows, once=True))
     return found

@@ -14,6 +14,7 @@ from coterie.data.catalogue import Catalogue
 from coterie.data.log import InteractionLog
 from coterie.errors import DataError
 from coterie.models.kernels.scoring import owners
+from coterie.models.mixing import map_lists, placed
 from coterie.settings import AugmentSettings
 from coterie.types import Array, Cases, History, Integers, Items, Known, Population, Query, Ragged, UserBlock
 
@@ -272,22 +273,12 @@ def _entries(lists: Ragged, rows: Integers) -> Items:
 
 def _narrow(cases: Cases, items: Items) -> Cases:
     """The same cases with positions in the sub-catalogue `items`; what is not in it is left out."""
-    query, history = cases.query, cases.query.history
-    known = [cases.seen, query.cart, cases.target, cases.candidates, history]
+    known = [cases.seen, cases.query.cart, cases.target, cases.candidates, cases.query.history]
     highest = max(int(lists.item.max(initial=-1)) for lists in known if lists is not None)
     place = inverse(items, max(highest, int(items.max(initial=-1))) + 1)
-    if history is not None:
-        ptr, local, kept = _map_lists(history.ptr, history.item, place)
-        history = History(ptr, local, history.age[kept])
-    in_cart, in_target = place[query.cart.item] >= 0, place[cases.target.item] >= 0
+    in_target = place[cases.target.item] >= 0
     return Cases(
-        query=replace(
-            query,
-            cart=_map(query.cart, place),
-            history=history,
-            value=None if query.value is None else query.value[in_cart],
-            step=None if query.step is None else query.step[in_cart],
-        ),
+        query=placed(cases.query, place),
         target=_map(cases.target, place),
         seen=_map(cases.seen, place),
         group=cases.group,
@@ -297,12 +288,5 @@ def _narrow(cases: Cases, items: Items) -> Cases:
 
 
 def _map(lists: Ragged, place: Items) -> Ragged:
-    ptr, local, _ = _map_lists(lists.ptr, lists.item, place)
+    ptr, local, _ = map_lists(lists.ptr, lists.item, place)
     return Ragged(ptr, local)
-
-
-def _map_lists(ptr: Integers, item: Items, place: Items) -> tuple[Integers, Items, Array]:
-    local = place[item]
-    kept = local >= 0
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return before[ptr].astype(np.int64), local[kept], kept

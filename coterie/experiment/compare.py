@@ -72,12 +72,12 @@ def compare_silos(
         found = measure_schemes(model, available, own, settings)
         for scheme, result in found.items():
             measured.setdefault(scheme, []).append(result)
-        gain = _paired_gain(found, metric, settings, bench.seed)
+        gain = paired_gain(found, metric, settings, bench.seed)
         rows.append(_client_row(bench, client, available, own, found) | {
             "intervals": {scheme: _interval(result, metric, settings, bench.seed) for scheme, result in found.items()},
             "gain": None if gain is None else {"metric": metric, **asdict(gain)},
         })  # fmt: skip
-        gains.append(_gain(name, found, metric, gain))
+        gains.append(client_gain(name, found, metric, gain))
         bench.notify("step", {"text": "evaluating clients", "done": len(rows), "total": len(bench.people)})
     n_items = len(bench.fit.catalogue)
     together = {scheme: Measured.merge(parts, n_items) for scheme, parts in measured.items()}
@@ -211,7 +211,7 @@ def _interval(
     return {metric: [estimate.low, estimate.high]}
 
 
-def _paired_gain(found: Mapping[str, Measured], metric: str, settings: EvaluationSettings, seed: int) -> Paired | None:
+def paired_gain(found: Mapping[str, Measured], metric: str, settings: EvaluationSettings, seed: int) -> Paired | None:
     """What a client would serve (the mix where there is one) against training alone, on the same cases."""
     if "alone" not in found:
         return None
@@ -219,7 +219,8 @@ def _paired_gain(found: Mapping[str, Measured], metric: str, settings: Evaluatio
     return paired(found["alone"], served, metric, confidence=settings.confidence, seed=seed)
 
 
-def _gain(name: str, found: Mapping[str, Measured], metric: str, gain: Paired | None) -> ClientGain:
+def client_gain(name: str, found: Mapping[str, Measured], metric: str, gain: Paired | None) -> ClientGain:
+    """One client's metric alone and together; None where it was not compared."""
     if gain is None:
         return ClientGain(name, None, None)
     alone = float(found["alone"].metric(metric).mean())

@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from coterie.engines.local import LocalEngine
+from coterie.data.catalogue import Catalogue
+from coterie.engines.local import IN_TURN, LocalEngine
+from coterie.engines.simulation import Simulation
+from coterie.engines.spans import Workers
 from coterie.evaluation.metrics import evaluate
 from coterie.experiment.cases import CaseTable, FitData
 from coterie.experiment.watch import criterion
+from coterie.federation.job import opening
 from coterie.federation.localstore import UserStore
 from coterie.federation.loop import AfterRound, pinned, run_rounds
 from coterie.federation.mix import WEIGHTS, MixChoice, choose_weight
@@ -48,6 +52,8 @@ class Bench:
     """Whose rows the federation sums, where these are not all: rows that clients keep for a choice at home."""
     exit: Exit = field(default_factory=Exit)
     """The way out of what is summed, and who pays for it."""
+    workers: Workers = IN_TURN
+    """Who sums what clients contribute together; what one client does alone is done here."""
 
     @property
     def people(self) -> Population:
@@ -71,7 +77,7 @@ class Bench:
         what: str = "training",
     ) -> State:
         """Train over all clients by sums; `start` continues from a checkpoint, `store` holds what stays at clients."""
-        engine = LocalEngine(self.taught, self.threads, self.block, self._progress, store, self.seed, what)
+        engine = Simulation(self.taught, self.workers, self.threads, self.block, self._progress, store, self.seed, what)
         state = start or self.start(model)
         return run_rounds(model, state, engine, self.plan, after, self.rounds, self.exit, f"{model.name}: {what}")
 
@@ -82,12 +88,7 @@ class Bench:
 
     def start(self, model: Model) -> State:
         """The state before the first round; under a plan with noise the model knows how much of it there will be."""
-        public = dict(self.public)
-        if self.plan.private:
-            shares = model.budget(model.init(len(self.fit.catalogue), public, self.seed))
-            public["noise_multiplier"] = np.array(self.plan.total_multiplier(shares), np.float64)
-            public["max_users"] = np.array(self.plan.max_users, np.int64)
-        return model.init(len(self.fit.catalogue), public, self.seed)
+        return opening(model, self.plan, len(self.fit.catalogue), self.public, self.seed)
 
     def alone(self, model: Model, client: int) -> State:
         """Train one client by itself, on the catalogue that it ranks; clipped and quantised as in the federation.
@@ -123,19 +124,29 @@ class Bench:
 
 
 def public_of(model: Model, fit: FitData) -> Mapping[str, Array]:
-    """What a model may know without any log: what kind of data it is, and what the texts of items say of them.
+    """`public_from` of what a training's rows are.
 
     Values are ratings where the log has no baskets; beside baskets they are quantities.
     """
+    explicit = fit.log.has("value") and not fit.log.has("basket")
+    return public_from(model, fit.catalogue, explicit=explicit, timed=fit.log.has("time"))
+
+
+def public_from(model: Model, catalogue: Catalogue, *, explicit: bool, timed: bool) -> Mapping[str, Array]:
+    """What a model may know without any log: what kind of data it is, and what the texts of items say of them.
+
+    It follows from the arguments alone, so that parties who agree on these agree on it. `explicit` says whether values
+    are ratings, `timed` whether logs have times.
+    """
     known: dict[str, Array] = {}
     if model.uses_values:
-        known["explicit"] = np.array(fit.log.has("value") and not fit.log.has("basket"), np.int64)
-    titles = fit.catalogue.titles() if model.terms().text else []
+        known["explicit"] = np.array(explicit, np.int64)
+    titles = catalogue.titles() if model.terms().text else []
     if sum(title is not None for title in titles) > 1:
         known |= similarity(titles)
     if model.uses_features:
-        known["timed"] = np.array(fit.log.has("time"), np.int64)
-        known |= item_features(fit.catalogue.texts, fit.catalogue.items)
+        known["timed"] = np.array(timed, np.int64)
+        known |= item_features(catalogue.texts, catalogue.items)
     return known
 
 
@@ -146,11 +157,18 @@ def scorer(model: Model, state: State) -> Callable[[Query], Scores]:
 
 def choose_mix(model: Model, together: State, own: State, cases: Cases, metric: str, k: int) -> MixChoice:
     """The weight of a silo's own model, by its own validation cases (`coterie.federation.mix`)."""
-    n_items = int(together["n_items"])
-    gains = {}
-    for weight in WEIGHTS:
-        mixed = model.personalise(together, own, weight)
-        gains[weight] = evaluate(scorer(model, mixed), cases, (k,), n_items).metric(f"{metric}@{k}")
+
+    def scoring(weight: float) -> Callable[[Query], Scores]:
+        return scorer(model, model.personalise(together, own, weight))
+
+    return weigh(scoring, cases, metric, k, int(together["n_items"]))
+
+
+def weigh(
+    scoring: Callable[[float], Callable[[Query], Scores]], cases: Cases, metric: str, k: int, n_items: int
+) -> MixChoice:
+    """The same for any mix: `scoring` gives what scores the `n_items` items of the cases with a weight of the own."""
+    gains = {w: evaluate(scoring(w), cases, (k,), n_items).metric(f"{metric}@{k}") for w in WEIGHTS}
     return choose_weight(gains, cases.group)
 
 

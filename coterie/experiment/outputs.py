@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coterie.experiment.tidy import finite
 from coterie.files import read_bytes, write_text
+from coterie.privacy.plan import BoundRound
 from coterie.report.card import privacy_card
 from coterie.report.html import render_report
 from coterie.report.plots import gain_by_client, metric_by_round
+from coterie.types import Total
 
 ROUNDS_FILE = "metrics.jsonl"
 
@@ -32,6 +35,34 @@ def write_reports(folder: Path, result: Mapping[str, Any], metric: str) -> None:
         gain_by_client(gains, metric, plots["Gain by client"])
     write_text(folder / "privacy-card.md", privacy_card(result))
     render_report(result, folder / "report.html", plots)
+
+
+def round_record(
+    stage: str, bound: BoundRound, total: Total, measured: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """What ``metrics.jsonl`` says of one round: who was in the sum, its parts and noise, what was measured on it."""
+    record: dict[str, Any] = finite({
+        "stage": stage,
+        "round": bound.spec.index,
+        "clients": total.finishers,
+        "min_clients": bound.min_clients,
+        "real_masks": bound.real_masks,
+        "event": None if bound.event is None else bound.event.to_json(),
+        "upload_bytes_per_client": total.upload_bytes,
+        "parts": [
+            {
+                "name": part.name,
+                "size": part.size,
+                "l2": part.l2,
+                "linf": part.linf,
+                "scale": part.scale,
+                "noise_std": total.noise_std[part.name],
+            }
+            for part in bound.spec.parts
+        ],
+        "validation": measured,
+    })  # fmt: skip
+    return record
 
 
 def round_records(folder: Path) -> list[dict[str, Any]]:

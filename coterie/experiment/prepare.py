@@ -38,14 +38,19 @@ class Prepared:
     plan: Plan
 
     def fit_log(self, *, with_validation: bool) -> tuple[InteractionLog, CleaningReport]:
-        """The rows to fit, cleaned, and the whole report."""
+        """The rows to fit, cleaned, those of units that the plan protects; and the whole report."""
+        fitted, report = self.cleaned(with_validation=with_validation)
+        return rows_that_count(fitted, self.plan), report
+
+    def cleaned(self, *, with_validation: bool) -> tuple[InteractionLog, CleaningReport]:
+        """The rows to fit, cleaned, whoever they are of (what stays at home may learn from all); and the report."""
         log = self.split.train
         if with_validation and self.split.valid is not None and len(self.split.valid.log):
             log = log.with_frame(pl.concat([log.frame, self.split.valid.log.frame], how="diagonal"))
         fitted, report = clean(log, self.counting)
         report = self.report.merged(report)
         require_rows(fitted, report)
-        return rows_that_count(fitted, self.plan), report
+        return fitted, report
 
 
 def read_inputs(

@@ -15,6 +15,7 @@ from coterie.data.sql import digest_of
 from coterie.errors import ConfigError, DataError, PlanError
 from coterie.experiment.books import LedgerBooks
 from coterie.experiment.fitting import Notify
+from coterie.experiment.itemsfile import listed_items
 from coterie.experiment.signing import own_key
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
@@ -153,4 +154,4 @@ def assortment_of(log: InteractionLog, settings: Settings, plan: Plan) -> Catalo
     """The catalogue that an items file lists; None where the log's own items must do."""
     if not plan.private or settings.data.items is None:
         return None
-    return Catalogue.listed(log.texts)
+    return Catalogue.listed(listed_items(settings, log))

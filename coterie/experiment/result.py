@@ -72,7 +72,7 @@ def build_result(run: Run, choices: Choices, comparison: Comparison | Charged | 
         "model": run.model.name,
         "hyper_parameters": run.model.model_dump(),
         "tuning": choices.trials,
-        "engine": "local",
+        "engine": settings.run.engine,
         "seed": settings.run.seed,
         "scope": "simulation",
         "data": _data(bench, sealed=facts.sealed),

@@ -278,7 +278,7 @@ def load(path: str | Path, trust: str | None = None) -> Run:
         model, names = build(manifest["model"]), list(manifest["clients"])
     except (KeyError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{folder}: written by another version of Coterie ({error}); train again") from None
-    catalogue = Catalogue(tuple(table["item"].to_list()), table)
+    catalogue = Catalogue(tuple(table["item"].to_list()), table, by_id=False)
     return Run(model, load_state(folder / MODEL_FILE), catalogue, result, StoredClients(folder, names), folder)
 
 

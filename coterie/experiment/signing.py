@@ -7,11 +7,10 @@ beside it, or one named for the occasion.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from coterie.errors import EnvironmentFault, RunError
 from coterie.files import home, read_bytes, sha256_of, write_text
+from coterie.secure.keys import fingerprint
 
 MANIFEST, IDENTITY, TRUSTED = "manifest.json", "identity.pem", "trusted_keys"
 CHECKPOINTS = "checkpoint"
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-
-
-def fingerprint(public_key: bytes) -> str:
-    """The first 16 bytes of the key's SHA-256, in hexadecimal."""
-    return hashlib.sha256(public_key).hexdigest()[:32]
 
 
 def sign_folder(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -42,12 +37,13 @@ def sign_folder(folder: Path, facts: Mapping[str, Any]) -> None:
     write_text(folder / MANIFEST, json.dumps(signed, indent=2, sort_keys=True) + "\n")
 
 
-def verify_folder(folder: Path, trust: str | None = None) -> dict[str, Any]:
+def verify_folder(folder: Path, trust: str | None = None, only: Collection[str] | None = None) -> dict[str, Any]:
     """Check a run folder against its manifest and return it.
 
     Args:
         folder: the run folder.
         trust: fingerprint of a further key to trust, or "any".
+        only: the files that are there, of those that were signed; None: all of them.
 
     Raises:
         RunError: no manifest (unfinished), a wrong signature, an unknown signer, or a file that is missing or changed.
@@ -60,7 +56,8 @@ def verify_folder(folder: Path, trust: str | None = None) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, InvalidSignature):
         raise RunError(f"{folder / MANIFEST}: the signature does not match its content; the run was changed") from None
     _check_signer(folder, fingerprint(public), trust)
-    _check_files(folder, manifest["files"])
+    files = manifest["files"]
+    _check_files(folder, files if only is None else {name: files[name] for name in files if name in only})
     return manifest
 
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from coterie.data.log import InteractionLog
 from coterie.data.splits import Given
-from coterie.engines.local import kernel_threads
+from coterie.engines.spans import Workers
 from coterie.experiment.compare import (
     headline,
 )
@@ -48,6 +48,7 @@ from coterie.experiment.run import Run
 from coterie.experiment.signing import own_key
 from coterie.experiment.tidy import finite
 from coterie.experiment.work import Work
+from coterie.experiment.workers import workers_of
 from coterie.federation.release import disclose
 from coterie.models.registry import build
 from coterie.privacy.plan import Plan
@@ -127,8 +128,9 @@ def train_log(
         if not resume:
             require_empty(folder)
         own_key()  # whoever cannot sign should hear it before the work
-    with kernel_threads(settings.run.threads):
-        return _train(log, settings, plan, given or {}, candidates, folder, name or run_name(folder), accepted, notify)
+    name = name or run_name(folder)
+    with workers_of(settings.run, notify) as workers:
+        return _train(log, settings, plan, given or {}, candidates, folder, name, accepted, notify, workers)
 
 
 def _train(
@@ -141,6 +143,7 @@ def _train(
     name: str,
     accepted: Callable[[], None],
     notify: Notify,
+    workers: Workers,
 ) -> Trained:
     started = time.perf_counter()
     model, plan = build(settings.model), plan or plan_of(settings.plan)
@@ -151,7 +154,7 @@ def _train(
         notify("note", {"text": note})
     notify("step", {"text": "cleaning and splitting", "done": 0, "total": None})
     prepared = prepare(log, settings, given, candidates, plan)
-    work = Work(settings, plan, prepared, folder, notify)
+    work = Work(settings, plan, prepared, folder, notify, workers)
     books = work.exit.books = books_of(settings, plan, log, name, model.name)
     bench, report = work.bench(model, with_validation=True)
     notify("cleaning", {"entries": report.as_dicts()})

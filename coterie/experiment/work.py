@@ -10,6 +10,8 @@ from typing import Any
 
 from coterie.data.catalogue import Catalogue
 from coterie.data.splits import HeldOut
+from coterie.engines.local import IN_TURN
+from coterie.engines.spans import Workers
 from coterie.errors import ConfigError, DataError, ModelError
 from coterie.evaluation.metrics import evaluate
 from coterie.experiment.cases import CaseTable, FitData, tabulate
@@ -24,7 +26,7 @@ from coterie.experiment.compare import (
 )
 from coterie.experiment.estimate import check_size, estimate, memory_of_machine
 from coterie.experiment.fitting import Bench, Notify, choose_mix, public_of, scorer, tune
-from coterie.experiment.outputs import ROUNDS_FILE, round_records
+from coterie.experiment.outputs import ROUNDS_FILE, round_record, round_records
 from coterie.experiment.prepare import Prepared
 from coterie.experiment.private import (
     assortment_of,
@@ -37,7 +39,6 @@ from coterie.experiment.request import (
 from coterie.experiment.result import Choices
 from coterie.experiment.run import ClientModel, StoredClients
 from coterie.experiment.signing import CHECKPOINTS
-from coterie.experiment.tidy import finite
 from coterie.experiment.watch import Watch
 from coterie.federation.checkpoint import Checkpoints
 from coterie.federation.localstore import UserStore
@@ -58,8 +59,17 @@ NO_VALIDATION = "on validation, but nothing usable is held out for it; set --val
 class Work:
     """The steps of one training; everything that lasts is in the run folder, so that a second process can go on."""
 
-    def __init__(self, settings: Settings, plan: Plan, prepared: Prepared, folder: Path | None, notify: Notify) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        plan: Plan,
+        prepared: Prepared,
+        folder: Path | None,
+        notify: Notify,
+        workers: Workers = IN_TURN,
+    ) -> None:
         self.settings, self.plan, self.prepared, self.folder, self.notify = settings, plan, prepared, folder, notify
+        self.workers = workers
         self.checkpoints = Checkpoints((folder or Path()) / CHECKPOINTS)
         self.exit = Exit()
         self.rounds: dict[str, list[dict[str, Any]]] = {}
@@ -79,7 +89,7 @@ class Work:
             else self.plan
         )
         bench = Bench(fit, plan, run.threads, run.block, run.seed, own and silos, notify=self.notify, exit=self.exit)
-        return replace(bench, public=public_of(model, fit)), report
+        return replace(bench, public=public_of(model, fit), workers=self.workers), report
 
     def train(self, stage: str, model: Model, bench: Bench, watch: Watch | None = None) -> State:
         """Train over all clients, from the last checkpoint of the stage; `watch` looks on with validation cases."""
@@ -239,34 +249,14 @@ class Work:
             if model.keeps_sums:
                 self.trajectory.append((bench.taught, bound, last))
             last = state
-            spec, measured, enough = bound.spec, None, False
+            measured, enough = None, False
             if watch is not None:
                 at, n_items = self.settings.evaluation.at, len(bench.fit.catalogue)
                 rates = model.predicts_values(state)
                 found = evaluate(scorer(model, state), watch.cases, at, n_items, predicts_values=rates)
                 measured = found.means()
                 enough = watch.seen(state.round, measured)
-            record = finite({
-                "stage": stage,
-                "round": spec.index,
-                "clients": total.finishers,
-                "min_clients": bound.min_clients,
-                "real_masks": bound.real_masks,
-                "event": None if bound.event is None else bound.event.to_json(),
-                "upload_bytes_per_client": total.upload_bytes,
-                "parts": [
-                    {
-                        "name": part.name,
-                        "size": part.size,
-                        "l2": part.l2,
-                        "linf": part.linf,
-                        "scale": part.scale,
-                        "noise_std": total.noise_std[part.name],
-                    }
-                    for part in spec.parts
-                ],
-                "validation": measured,
-            })  # fmt: skip
+            record = round_record(stage, bound, total, measured)
             self.rounds[stage].append(record)
             if self.folder is not None:
                 append_line(self.folder / ROUNDS_FILE, json.dumps(record))

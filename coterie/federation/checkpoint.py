@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from coterie.errors import EnvironmentFault, RunError
-from coterie.files import read_arrays, write_arrays
+from coterie.files import pack_arrays, read_arrays, unpack_arrays, write_arrays, write_bytes
 from coterie.types import Array, State
 
 ROUND = "__round__"
@@ -75,7 +75,21 @@ class Checkpoints:
 
 def save_state(path: Path, state: State) -> None:
     """Write a model file: the arrays of a state and how many rounds it has seen. No time, engine or run id."""
-    write_arrays(path, {**state.arrays, ROUND: np.array(state.round, np.int64)})
+    write_bytes(path, pack_state(state))
+
+
+def pack_state(state: State) -> bytes:
+    """A state as the content of a model file."""
+    return pack_arrays({**state.arrays, ROUND: np.array(state.round, np.int64)})
+
+
+def unpack_state(content: bytes, source: str) -> State:
+    """What `pack_state` wrote; `source` names where it came from.
+
+    Raises:
+        RunError: truncated, or not a state.
+    """
+    return _state_of(unpack_arrays(content, source), source)
 
 
 def state_digest(state: State) -> bytes:
@@ -94,7 +108,10 @@ def load_state(path: Path) -> State:
     Raises:
         RunError: missing, truncated, or not a state.
     """
-    arrays = read_arrays(path)
+    return _state_of(read_arrays(path), str(path))
+
+
+def _state_of(arrays: dict[str, Array], source: str) -> State:
     if ROUND not in arrays:
-        raise RunError(f"{path}: has no '{ROUND}' array, so it is not a model of Coterie; train again or restore it")
+        raise RunError(f"{source}: has no '{ROUND}' array, so it is not a model of Coterie; train again or restore it")
     return State(int(arrays.pop(ROUND)), arrays)

@@ -73,7 +73,7 @@ class BoundRound:
 
 def bind_round(plan: Plan, spec: RoundSpec, roster: Roster, shares: tuple[float, ...]) -> BoundRound:
     """See `coterie.privacy.plan.Plan.bind`; `shares` are those of the schedule."""
-    least = _least_clients(plan, roster)
+    least = least_clients(plan, roster)
     if roster.clients < least:
         raise PlanError(f"{roster.clients} clients take part, fewer than min_clients = {least}")
     parts = tuple(_bounded(plan, part) for part in spec.parts)
@@ -211,7 +211,8 @@ def _refuse_unbounded(plan: Plan, spec: RoundSpec, roster: Roster, parts: tuple[
             )
 
 
-def _least_clients(plan: Plan, roster: Roster) -> int:
+def least_clients(plan: Plan, roster: Roster) -> int:
+    """Fewest clients in a sum of this plan."""
     if plan.min_clients is not None:
         return plan.min_clients
     if plan.aggregation != "secure":

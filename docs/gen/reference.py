@@ -11,9 +11,12 @@ import typer
 import typer.main
 
 import coterie
+from coterie.annotated import core_type
 from coterie.cli import app
 from coterie.cli.init import template
-from coterie.cli.options import Flag, core_type, help_record, model_flags, section_title, setting_flags
+from coterie.cli.options import Flag, help_record, model_flags, section_title, setting_flags
+from coterie.federation.config import federation_template, node_template
+from coterie.federation.policy import policy_template
 from coterie.models import registry
 
 PACKAGES = (
@@ -42,6 +45,11 @@ SETTINGS_INTRO = (
     "override the file, the file overrides the defaults; an unknown key is refused with the nearest valid one."
 )
 
+FILES_INTRO = (
+    "Each is written with every key explained and at its default, and is a person's from then on: nothing rewrites it. "
+    "Keys that are commented out have no value."
+)
+
 
 def pages() -> dict[str, str]:
     """Every generated page: path below docs/ -> content."""
@@ -49,10 +57,24 @@ def pages() -> dict[str, str]:
         "reference/command-line.md": command_line(),
         "reference/settings.md": settings(),
         "reference/models.md": models(),
+        "reference/federation-files.md": federation_files(),
         "reference/python.md": python(),
         **{f"reference/package-{name}.md": package(name) for name in PACKAGES},
         "reference/package-core.md": core_modules(),
     }
+
+
+def federation_files() -> str:
+    """The files of a federation, each as the commands write it: every key with its meaning and default."""
+    files = {
+        "federation.toml": ("the coordinator's; `coterie coordinator init` writes it", federation_template()),
+        "node.toml": ("a node's own log and settings; `coterie node join` writes it", node_template()),
+        "policy.toml": ("what a node takes part in; `coterie node join` writes it", policy_template()),
+    }
+    lines = ["# The files of a federation", "", FILES_INTRO]
+    for name, (whose, content) in files.items():
+        lines += ["", f"## {name}", "", f"{whose[0].upper()}{whose[1:]}.", "", "```toml", content.rstrip(), "```"]
+    return "\n".join(lines) + "\n"
 
 
 def command_line() -> str:

@@ -168,7 +168,7 @@ def test_noise_and_effect_are_measured() -> None:
 
 
 def test_where_the_noise_is_missing_the_coins_lie_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coterie.engines.local.add_discrete_gaussian", lambda out, variance, bits: None)
+    monkeypatch.setattr("coterie.engines.simulation.add_discrete_gaussian", lambda out, variance, bits: None)
     observer, drawn = observed(population_of([[user] for user in zipf_log(30, 400)], 400))
     assert observer.measured[0].effect == pytest.approx(1.0, abs=1e-9)
     assert observer.measured[0].loss > 1e6

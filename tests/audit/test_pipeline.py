@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import coterie.engines.local as local_engine
 from coterie.audit.canaries import Design
 from coterie.audit.pipeline import Audit, audit_training
+from coterie.engines import simulation
 from coterie.engines.local import LocalEngine
 from coterie.errors import PlanError
 from coterie.federation.loop import RoundEngine
@@ -146,12 +146,12 @@ def test_honest_plans_of_every_kind(people: Population, changes: dict[str, Any])
 
 
 def quarter_of_the_noise(patch: pytest.MonkeyPatch) -> None:
-    honest = local_engine.add_discrete_gaussian
-    patch.setattr(local_engine, "add_discrete_gaussian", lambda out, v, bits: honest(out, max(v // 16, 1), bits))
+    honest = simulation.add_discrete_gaussian
+    patch.setattr(simulation, "add_discrete_gaussian", lambda out, v, bits: honest(out, max(v // 16, 1), bits))
 
 
 def no_noise(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(local_engine, "add_discrete_gaussian", lambda out, variance, bits: None)
+    patch.setattr(simulation, "add_discrete_gaussian", lambda out, variance, bits: None)
 
 
 def no_clip(patch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_an_honest_run_is_consistent_and_nothing_is_left_behind(
 def test_a_faulty_training_is_contradicted(
     coterie: Any, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coterie.engines.local.add_discrete_gaussian", lambda out, variance, bits: None)
+    monkeypatch.setattr("coterie.engines.simulation.add_discrete_gaussian", lambda out, variance, bits: None)
     done = coterie("audit", runs["private"], "--canaries", 300)
     assert done.code == 1
     assert "verdict: CONTRADICTED" in done.out

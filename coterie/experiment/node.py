@@ -1,0 +1,394 @@
+"""A member of a federation: what it answers to each message of the coordinator, and what it refuses.
+
+    offer    a signed job        -> accepted, waiting (a person must decide), or refused, with every reason
+    agree    one exchange of the agreement on items
+    begin    what was agreed     -> the own log is aligned with it, the budget set aside
+    round    steps of rounds (`coterie.federation.node_rounds`)
+    result   the signed model    -> checked, measured at home, kept where it is better
+    end      the job is over     -> its secrets are erased
+
+Nothing of an answer leaves before it stands in the egress log. What a job needs after a restart (never a secret) lies
+in the vault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from coterie.errors import CoterieError, PeerError, ProtocolViolation
+from coterie.experiment.conductor import SENT, facts_of
+from coterie.experiment.desk import Desk
+from coterie.experiment.node_job import Carried, Egress, NodeVault, Taken, add_reports
+from coterie.experiment.node_offer import Objections, Self, objections
+from coterie.experiment.request import read_json
+from coterie.experiment.signing import verify_folder
+from coterie.federation.agreed import Agreed
+from coterie.federation.carriers import Carriers
+from coterie.federation.checkpoint import load_state, state_digest
+from coterie.federation.envelope import PROTOCOLS, Envelope, canonical, open_envelope
+from coterie.federation.job import Job, read_job
+from coterie.federation.node_rounds import Leaving, NodeRounds, Sum, told
+from coterie.federation.nodeagreement import NodeAgreement
+from coterie.federation.policy import Policy
+from coterie.federation.release import Books
+from coterie.federation.roster import COORDINATOR, Roster
+from coterie.files import write_bytes
+from coterie.privacy.plan import Plan
+from coterie.secure.keys import Identity, fingerprint
+
+
+def silently(text: str) -> None:
+    """The listener of a member that nobody watches."""
+
+
+@dataclass
+class Node:
+    """One member. `answer` is all that the outside can do with it; it is called by one message at a time.
+
+    `policy` is asked anew for each offer, since a person may have changed it; `books` gives the ledger of an occurrence
+    (its name, the plan, the model's name); `runs` is where run folders are kept.
+    """
+
+    name: str
+    identity: Identity
+    coordinator: bytes
+    policy: Callable[[], Policy]
+    desk: Desk
+    vault: NodeVault
+    egress: Egress
+    books: Callable[[str, Plan, str], Books | None]
+    runs: Path
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    notify: Callable[[str], None] = silently
+    versions: tuple[int, ...] = PROTOCOLS
+    _jobs: dict[str, Taken] = field(default_factory=dict)
+    _waiting: dict[str, tuple[Job, str, Sequence[str]]] = field(default_factory=dict)
+    _last: tuple[bytes, bytes] | None = None
+    _leaving: list[Leaving] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def gain(self) -> str | None:
+        """What the last finished job brought, in a sentence."""
+        found = self.vault.record("gain")
+        return None if found is None else str(found["sentence"])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs that this member takes part in, or has to decide about."""
+        taken = [self._row(one.job, one.name, "taking part", ()) for one in list(self._jobs.values())]
+        return taken + [self._row(job, name, kind, why) for name, (job, kind, why) in list(self._waiting.items())]
+
+    def _row(self, job: Job, name: str, state: str, waiting: Sequence[str]) -> dict[str, Any]:
+        plan = job.whole_plan
+        epsilon = float(plan.epsilon) if plan.private else None
+        taken = self._jobs.get(name)
+        round = None if taken is None else taken.rounds.last_round
+        what = {"id": job.id, "occurrence": name, "model": job.kind, "state": state}
+        return what | {"epsilon": epsilon, "round": round, "waiting": list(waiting)}
+
+    @property
+    def federation(self) -> str:
+        """Fingerprint of the coordinator."""
+        return fingerprint(self.coordinator)
+
+    def answer(self, message: bytes) -> bytes:
+        """The signed answer to a message; the same bytes again get the same answer."""
+        digest = hashlib.sha256(message).digest()
+        with self._lock:
+            if self._last is not None and self._last[0] == digest:
+                return self._last[1]
+            reply = self._answered(message)
+            self._last = digest, reply
+            return reply
+
+    def _answered(self, message: bytes) -> bytes:
+        """The answer, sealed; it stands in the egress log when this returns, or nothing is returned."""
+        self._leaving = []
+        try:
+            asked = open_envelope(message, self.coordinator, COORDINATOR, self.name, self.federation)
+            answer = self._considered(asked, len(message))
+        except PeerError as error:
+            self.notify(f"a message was refused: {error}")
+            astray = Envelope("failed", "", COORDINATOR, self.name, self.federation, 0)
+            answer = self._failed(astray, str(error))
+        reply = answer.seal(self.identity)
+        self._write_down(answer, reply)
+        return reply
+
+    def _considered(self, asked: Envelope, size: int) -> Envelope:
+        try:
+            if size > self.policy().max_message:
+                raise PeerError(
+                    f"{COORDINATOR}: a message of {size} bytes is over max_message_mb of this member's policy"
+                )
+            return self._dispatch(asked)
+        except CoterieError as error:
+            self.notify(f"{asked.job}: {asked.kind} failed: {error}")
+            return self._failed(asked, told(error))
+
+    def _failed(self, asked: Envelope, reason: str) -> Envelope:
+        self._leaving = [Leaving("failed", "why this organisation could not answer")]
+        return asked.answer("failed", {"reason": reason})
+
+    def _write_down(self, answer: Envelope, reply: bytes) -> None:
+        held = self._leaving or [Leaving(answer.kind, "that this organisation could not do what was asked")]
+        costs = [one.epsilon for one in held if one.epsilon is not None]
+        self.egress.append(
+            answer.job or None,
+            next((one.round for one in held if one.round is not None), None),
+            "-and-".join(dict.fromkeys(one.kind for one in held)),
+            len(reply),
+            hashlib.sha256(reply).hexdigest(),
+            "; ".join(one.contains for one in held),
+            any(one.masked for one in held),
+            sum(costs) if costs else None,
+            vault=self.vault.changes,
+        )
+
+    def _dispatch(self, asked: Envelope) -> Envelope:
+        match asked.kind:
+            case "offer":
+                return self._offer(asked)
+            case "end":
+                return self._end(asked)
+            case "agree" | "begin" | "round" | "result":
+                taken = self._taken(asked.job)
+                return {
+                    "agree": self._agree,
+                    "begin": self._begin,
+                    "round": self._round,
+                    "result": self._result,
+                }[asked.kind](asked, taken)
+        raise PeerError(f"{COORDINATOR}: sent a message of the unknown kind '{asked.kind[:40]}'")
+
+    # --- the offer --------------------------------------------------------------------------------------------------
+
+    def _offer(self, asked: Envelope) -> Envelope:
+        """Check a job against the policy; what is accepted is kept, so that a restart does not forget it."""
+        job = read_job(asked.header.get("job"), self.coordinator)
+        roster = Roster.open(bytes(asked.blobs.get("roster", b"")), self.coordinator)
+        occurrence = asked.header.get("occurrence")
+        self.policy().approvals.note_job(job.id, hashlib.sha256(canonical(asked.header["job"])).hexdigest())
+        found = self._objections(job, roster, occurrence, asked.job)
+        if not found.never and not set(self.versions) & set(asked.header.get("versions") or ()):
+            found = Objections((f"it speaks versions {list(self.versions)} of the protocol alone; upgrade the older",))
+        if found:
+            kind, reasons = ("refused", found.never) if found.never else ("waiting", found.now)
+            self._waiting[asked.job] = (job, kind, reasons)
+            self.notify(f"{asked.job}: {kind}: {'; '.join(reasons)}")
+            return self._left(asked, kind, {"reasons": list(reasons)}, "why this organisation does not take part")
+        self._waiting.pop(asked.job, None)
+        self.policy().approvals.note_roster(roster)
+        record = {"job": dict(asked.header["job"]), "roster": bytes(asked.blobs["roster"]).decode(), "of": occurrence}
+        known = self.vault.record(f"job/{asked.job}")
+        if known is None or {key: known[key] for key in record} != record:
+            at = int(self.clock().timestamp())
+            self.vault.put_record(f"job/{asked.job}", {**record, "accepted": at, "agreed": False})
+            self.vault.put_record(f"last/{job.id}", {"occurrence": occurrence, "at": at})
+        if asked.job not in self._jobs:
+            self._jobs[asked.job] = self._new(job, asked.job, roster)
+        self.notify(f"{asked.job}: accepted: {job.kind} with {len(job.members)} members")
+        return self._left(asked, "accepted", {"versions": list(self.versions)}, "that this organisation takes part")
+
+    def _objections(self, job: Job, roster: Roster, occurrence: Any, name: str) -> Objections:
+        """Why the job is not taken up, now or at all."""
+        if not isinstance(occurrence, int) or not 0 <= occurrence < job.times or name != job.name_of(occurrence):
+            return Objections((f"occurrence {occurrence} is none of the {job.times} of this job",))
+        last = self.vault.record(f"last/{job.id}")
+        own = Self(self.name, self.identity.public, self.desk.own_users)
+        return objections(job, roster, occurrence, last, self.policy(), own, self.clock())
+
+    def _new(self, job: Job, name: str, roster: Roster) -> Taken:
+        """A job with its rounds, before anything is agreed. Only pinned identities may be in its sums."""
+        pinned = {**self.policy().pinned, self.name: fingerprint(self.identity.public)}
+        members = {one.name: one for one in roster.members if one.name in job.members}
+        enrolled = {one.public for one in members.values() if pinned.get(one.name) == one.fingerprint}
+
+        rounds = NodeRounds(name, job, self.identity, self.coordinator, frozenset(enrolled), self.vault, self._leave)
+        return Taken(job, name, roster, rounds)
+
+    def _taken(self, name: str) -> Taken:
+        """An accepted job; after a restart it is read back, and checked again."""
+        if name in self._jobs:
+            return self._jobs[name]
+        record = self.vault.record(f"job/{name}")
+        if record is None:
+            raise PeerError(f"{name}: was not offered to this member, or is over; offer it again")
+        job = read_job(record["job"], self.coordinator)
+        roster = Roster.open(record["roster"].encode(), self.coordinator)
+        if found := self._objections(job, roster, record["of"], name):
+            raise PeerError(f"{name}: is refused now: {'; '.join([*found.never, *found.now])}")
+        taken = self._jobs[name] = self._new(job, name, roster)
+        if record["agreed"]:
+            blobs = json.loads((self.vault.get(f"agreed/{name}") or b"{}").decode())
+            packed = {key: bytes.fromhex(blob) for key, blob in blobs.items()}
+            self._open(taken, Agreed.from_blobs(packed), final=True, again=True)
+        return taken
+
+    # --- items ------------------------------------------------------------------------------------------------------
+
+    def _agree(self, asked: Envelope, taken: Taken) -> Envelope:
+        stage, request = asked.header.get("stage"), asked.header.get("request")
+        if not isinstance(stage, int) or not isinstance(request, dict):
+            raise PeerError(f"{COORDINATOR}: sent a stage of the agreement on items that is none")
+        agreement = self._agreement(taken)
+        reply, blobs = agreement.answer(stage, request, {k: bytes(v) for k, v in asked.blobs.items()})
+        self.vault.put(f"agreement/{taken.name}", agreement.kept)
+        contains = {
+            "union": "item ids and texts of this organisation's assortment",
+            "hashed": "keyed hashes of this organisation's assortment, or keys for them",
+            "given": "that the list of items was received",
+        }[taken.job.catalogue]
+        return self._left(asked, "agree", {"reply": reply}, contains, blobs)
+
+    def _agreement(self, taken: Taken) -> NodeAgreement:
+        if taken.agreement is None:
+            job, policy = taken.job, self.policy()
+            taken.agreement = NodeAgreement(
+                self.desk.assortment(private=job.whole_plan.private),
+                self.identity,
+                {one.name: one.public for one in taken.roster.members if one.name in job.members},
+                mode=job.catalogue,
+                min_carriers=job.min_carriers,
+                job=taken.name,
+                private=job.whole_plan.private,
+                two_party=policy.two_party == "consent",
+            )
+            if (kept := self.vault.get(f"agreement/{taken.name}")) is not None:
+                taken.agreement.restore(kept)
+        return taken.agreement
+
+    def _begin(self, asked: Envelope, taken: Taken) -> Envelope:
+        """Align the own log with what was agreed, and set aside what the job will cost."""
+        agreed, final = (
+            Agreed.from_blobs({k: bytes(v) for k, v in asked.blobs.items()}),
+            asked.header.get("final") is True,
+        )
+        if taken.agreed is not None and taken.agreed.digest != agreed.digest:
+            raise PeerError(f"{COORDINATOR}: sent other items than it had sent for this job before")
+        self._check_agreed(taken, agreed, final=final)
+        if taken.work is None or not final:
+            self._open(taken, agreed, final=final)
+        if final:
+            packed = json.dumps({name: blob.hex() for name, blob in agreed.to_blobs().items()}).encode()
+            self.vault.put(f"agreed/{taken.name}", packed)
+            record = self.vault.record(f"job/{taken.name}") or {}
+            self.vault.put_record(f"job/{taken.name}", {**record, "agreed": True})
+        return self._left(asked, "begun", {}, "that this organisation is ready")
+
+    def _check_agreed(self, taken: Taken, agreed: Agreed, *, final: bool) -> None:
+        """Refuse items that fewer members carry than job and policy ask for."""
+        least = max(taken.job.min_carriers, 1)
+        if agreed.mode != taken.job.catalogue or agreed.min_carriers < least:
+            raise ProtocolViolation(
+                "the items were not agreed as the job says; the coordinator changed mode or carriers"
+            )
+        if final and not agreed.counted:
+            raise ProtocolViolation("the coordinator did not count who carries the items, as min_carriers demands")
+
+    def _open(self, taken: Taken, agreed: Agreed, *, final: bool, again: bool = False) -> None:
+        """Align the own log; what the rounds will cost is set aside at once, but `again` only round by round."""
+        job, plan = taken.job, taken.job.training_plan
+        alignment = self._agreement(taken).align(agreed)
+        if not final:
+            self.vault.put(f"agreement/{taken.name}", self._agreement(taken).kept)
+            counted = Plan(aggregation=job.whole_plan.aggregation)
+            start = state_digest(Carriers().start(len(agreed.items)))
+            taken.rounds.sums["carriers"] = Sum(Carriers(), counted, start, Carried(alignment.assortment()))
+            return
+        facts = facts_of(job, agreed)
+        work = self.desk.open(facts, alignment)
+        books = self.books(taken.name, job.whole_plan, job.kind)
+        model, opening = facts.build(), facts.opening()
+        if books is not None and not again:
+            shares = model.budget(opening) if plan.private else (1.0,)
+            books.prepare("model", dict(enumerate(plan.events(shares))))
+            if job.evaluate and job.metrics_share:
+                for what in ("metrics", "comparison"):
+                    books.prepare(what, dict(enumerate(job.report_plan.events((1.0,)))))
+        taken.agreed, taken.work = agreed, work
+        taken.rounds.sums = {"model": Sum(model, plan, state_digest(opening), work, books)}
+        covered = ", ".join(f"{share:.0%} of its {what}" for what, share in work.coverage.items())
+        self.notify(f"{taken.name}: {len(agreed.items):,} items were agreed; they cover {covered}")
+
+    # --- rounds and result ------------------------------------------------------------------------------------------
+
+    def _round(self, asked: Envelope, taken: Taken) -> Envelope:
+        if taken.job.id in self.policy().approvals.stopped_jobs:
+            raise PeerError(f"{taken.name}: was stopped by this member's operator")
+        errors, answers = taken.rounds.answer(asked.header, asked.blobs)
+        for error in filter(None, errors):
+            self.notify(f"{taken.name}: {error}")
+        return asked.answer("round", {"tasks": errors}, answers)
+
+    def _result(self, asked: Envelope, taken: Taken) -> Envelope:
+        """Check the signed model, measure it at home, keep what is better."""
+        if taken.work is None:
+            raise PeerError(
+                f"{taken.name}: has not begun at this member, so there is nothing to compare its model with"
+            )
+        taken.rounds.settle(asked.header.get("done"))
+        folder = self.runs / taken.name
+        joint = folder / "joint"
+        if joint.exists():
+            shutil.rmtree(joint)
+        for name in SENT:
+            if name not in asked.blobs:
+                raise PeerError(f"{COORDINATOR}: the model came without its {name}")
+            write_bytes(joint / name, bytes(asked.blobs[name]))
+        self._verify(joint)
+        state = load_state(joint / "model.safetensors")
+        model = facts_of(taken.job, taken.agreed).build() if taken.agreed is not None else taken.job.build()
+        own = folder / "own"
+        if own.exists():
+            shutil.rmtree(own)
+        if taken.job.evaluate:
+            facts = {"job": taken.name, "scope": "federation", "privacy": read_json(joint / "result.json")["privacy"]}
+            counted = taken.rounds.in_sum(asked.header.get("done"))
+            taken.result = taken.work.evaluate(model, state, own, in_sum=counted, facts=facts)
+            self.vault.put_record("gain", {"job": taken.name, "sentence": taken.result.sentence})
+            self.notify(f"{taken.name}: {taken.result.sentence}")
+            add_reports(taken, state)
+        return self._left(asked, "kept", {}, "that the model arrived and its signature holds")
+
+    def _verify(self, folder: Path) -> None:
+        """Only the coordinator's own signature will do, and every file that came must be the one that was signed."""
+        manifest = verify_folder(folder, trust=self.federation, only=SENT)
+        if fingerprint(bytes.fromhex(manifest["public_key"])) != self.federation:
+            raise PeerError(f"{COORDINATOR}: the model is signed by another key than the coordinator's")
+
+    def _end(self, asked: Envelope) -> Envelope:
+        taken = self._jobs.pop(asked.job, None)
+        if taken is not None:
+            for what, one in taken.rounds.sums.items():
+                if one.books is not None:
+                    one.books.settle(what)
+            taken.rounds.close()
+        if not self._jobs:
+            self.desk.close()
+        state, reason = str(asked.header.get("state", ""))[:40], str(asked.header.get("reason", ""))[:500]
+        self.notify(f"{asked.job}: {state}{f': {reason}' if reason else ''}")
+        return self._left(asked, "ended", {}, "that the end was heard")
+
+    def _left(
+        self,
+        asked: Envelope,
+        kind: str,
+        header: Mapping[str, Any],
+        contains: str,
+        blobs: Mapping[str, bytes] | None = None,
+    ) -> Envelope:
+        """An answer, and what it holds in words."""
+        self._leave(Leaving(kind, contains))
+        return asked.answer(kind, header, blobs or {})
+
+    def _leave(self, what: Leaving) -> None:
+        self._leaving.append(what)
