@@ -30,7 +30,7 @@ from coterie.models.ials import Ials
 from coterie.privacy.plan import Plan
 from coterie.types import Population, UserBlock
 
-USERS, TURNS, ITEMS = 200_000, 3, 5_000
+USERS, TURNS, ITEMS = 300_000, 3, 5_000
 LEAST_RATIO = 1.6
 MODEL = Ials(factors=64, iterations=3)
 KINDS = ("this process, one thread", "this process, two threads", "one worker", "two workers")

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ import polars as pl
 
 COTERIE = [sys.executable, "-m", "coterie"]
 NAMES = ("north", "east", "south")
+BEGAN = time.monotonic()
 JOB = """
 [jobs.together]
 start = "ready"
@@ -43,6 +45,7 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.status: dict[str, Any] = {"running": False, "progress": {}, "jobs": []}
         self.environment = {key: value for key, value in os.environ.items() if key != "COTERIE_HOME"}
 
     def coterie(self, *words: str) -> dict[str, Any]:
@@ -67,8 +70,21 @@ class Demo:
                 start_new_session=True,
             )
 
-    def status(self) -> dict[str, Any]:
-        return self.coterie("coordinator", "status", "--folder", "hub")
+    def watch(self) -> None:
+        """Keep `coterie coordinator status --watch --json` running; `status` is its last line."""
+        words = ("coordinator", "status", "--folder", "hub", "--watch", "--json")
+        self.daemons["watch"] = subprocess.Popen(
+            [*COTERIE, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / "watch.log").open("ab"),
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.daemons["watch"].stdout or ():
+            self.status = json.loads(line)
 
     def until(self, what: str, seconds: float, ready: Callable[[], Any]) -> Any:
         """Wait for something; say what is waited for if it does not come."""
@@ -76,7 +92,9 @@ class Demo:
         while time.monotonic() < end:
             if (found := ready()) is not None:
                 return found
-            time.sleep(0.5)
+            if any(job["state"] in ("failed", "stopped") for job in self.status["jobs"]):
+                sys.exit(f"the job ended early: {self.status['jobs'][-1]['reason']}")
+            time.sleep(0.1)
         logs = "\n".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("*.log")))
         sys.exit(f"{what} did not happen within {seconds:g} s\n{logs}")
 
@@ -91,14 +109,13 @@ class Demo:
 
 
 def main() -> None:
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="coterie-demo-") as folder:
         demo = Demo(Path(folder))
         try:
             walk_through(demo)
         finally:
             demo.stop()
-    say(f"Done in {time.monotonic() - began:.0f} s.")
+    say("Done.")
 
 
 def walk_through(demo: Demo) -> None:
@@ -109,7 +126,7 @@ def walk_through(demo: Demo) -> None:
     for name in NAMES:
         demo.start(name, "node", "start", "--folder", name)
     say("The nodes are started; the coordinator offers its job once all three are connected.")
-    demo.until("the first round", 90, lambda: in_a_round(demo.status()))
+    demo.until("the first round", 90, lambda: in_a_round(demo.status))
     killed, known = NAMES[1], fingerprints[NAMES[1]]
     os.killpg(demo.daemons[killed].pid, signal.SIGKILL)
     say(f"{killed} ({known[:8]}...) was killed with SIGKILL in the middle of a round. What the coordinator says:")
@@ -117,7 +134,7 @@ def walk_through(demo: Demo) -> None:
         print(f"      {sentence}")
     demo.start(killed, "node", "start", "--folder", killed)
     say(f"{killed} is started again; the lost attempt is done anew, with fresh secrets.")
-    job = demo.until("the end of the training", 110, lambda: finished(demo.status()))
+    job = demo.until("the end of the training", 110, lambda: finished(demo.status))
     if job["state"] != "done":
         sys.exit(f"the job {job['state']}: {job['reason']}")
     shown(demo)
@@ -153,8 +170,9 @@ def found(demo: Demo) -> str:
     with (demo.folder / "hub" / "federation.toml").open("a") as file:
         file.write(JOB)
     demo.start("hub", "coordinator", "start", "hub")
+    demo.watch()
     say(f"The coordinator serves at {address} (TLS); its fingerprint is {made['fingerprint']}.")
-    demo.until("the coordinator's start", 60, lambda: demo.status()["running"] or None)
+    demo.until("the coordinator's start", 60, lambda: demo.status["running"] or None)
     return str(made["fingerprint"])
 
 
@@ -171,14 +189,17 @@ def joined(demo: Demo, coordinator: str) -> dict[str, str]:
         fingerprints[name] = answer["fingerprint"]
     for name in NAMES:
         demo.coterie("coordinator", "approve", name, "--fingerprint", fingerprints[name], "--folder", "hub")
-        for other in NAMES:
-            if other != name:
-                demo.coterie("node", "policy", "pin", other, fingerprints[other], "--folder", name)
         policy = demo.folder / name / "policy.toml"
         text = policy.read_text()
-        for key, value in (("approval", '"auto"'), ("noise", '["none", "distributed"]'), ("min_carriers", "1")):
+        for key, value in (
+            ("approval", '"auto"'),
+            ("noise", '["none", "distributed"]'),
+            ("min_carriers", "1"),
+            ("min_own_users", "20"),
+        ):
             text = re.sub(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
-        policy.write_text(text)
+        pins = "\n".join(f'{other} = "{fingerprints[other]}"' for other in NAMES if other != name)
+        policy.write_text(re.sub(r"^\[peers\]$", f"[peers]\n{pins}", text, flags=re.MULTILINE))
     say("Each has joined with an invitation, pinned the others' identities, and written what it allows (policy.toml).")
     return fingerprints
 
@@ -198,8 +219,8 @@ def waits(demo: Demo, killed: str) -> list[str]:
     said = list[str]()
 
     def look() -> bool | None:
-        now = demo.status()["progress"]
-        if killed in now["waiting_for"]:
+        now = demo.status["progress"]
+        if killed in now.get("waiting_for", ()):
             left = max((now["deadline"] or time.time()) - time.time(), 0)
             sentence = f"{now['phase']}; waits for {', '.join(now['waiting_for'])}, {left:.0f} s more at most"
             if not said or said[-1].split(",")[0] != sentence.split(",", maxsplit=1)[0]:
@@ -226,7 +247,7 @@ def shown(demo: Demo) -> None:
 
 
 def say(text: str) -> None:
-    print(f"==> {text}", flush=True)
+    print(f"[{time.monotonic() - BEGAN:3.0f} s] {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from coterie.engines.flower.network import CoordinatorNet, Limits, NodeNet, TlsF
 from coterie.errors import ConfigError
 from coterie.federation.authority import make_authority, server_certificate
 from coterie.federation.identity import Identities
+from tests.relay import Relay
 
 PATIENCE = 60.0  # seconds: machines that run tests are busy
+NAMES = ("anna", "bert", "cleo")
 
 
 def until(what: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -24,11 +27,17 @@ def until(what: Callable[[], object], seconds: float = PATIENCE) -> None:
 
 
 class Loopback:
-    """A coordinator and its nodes; each node answers with its name and the message turned round."""
+    """A coordinator and its nodes; each node answers with its name and the message turned round.
 
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
-        self.folder = folder
-        self.asked: list[tuple[str, bytes]] = []
+    Bert waits with his answer while `go` is not set, and sets `asked` when he has been asked. Cleo stands behind
+    `relay`. Whoever is sent b"much" answers with more than the coordinator takes.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder, self.limits = folder, limits
+        self.requests: list[tuple[str, bytes]] = []
+        self.asked, self.go = threading.Event(), threading.Event()
+        self.go.set()
         self.ca = make_authority(folder / "tls")
         made = server_certificate(folder / "tls", ["127.0.0.1", "coordinator.test"])
         self.nodes: dict[str, NodeNet] = {}
@@ -41,25 +50,23 @@ class Loopback:
             limits,
         )
         self.net.start()
+        self.relay = Relay(self.net.port)
         self.net.ready(PATIENCE)
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.net.port}"
 
-    def add(self, name: str, answer: Callable[[bytes], bytes] | None = None, address: str = "") -> NodeNet:
+    def add(self, name: str, address: str = "") -> NodeNet:
         """Register a node's key and start it."""
         self.net.register(name, self.identities(name).transport_public)
-        return self.start(name, answer, address)
+        return self.start(name, address)
 
-    def start(self, name: str, answer: Callable[[bytes], bytes] | None = None, address: str = "") -> NodeNet:
+    def start(self, name: str, address: str = "") -> NodeNet:
+        address = address or (f"127.0.0.1:{self.relay.port}" if name == "cleo" else self.address)
         keys = self.identities(name)
         node = NodeNet(
-            self.folder / name,
-            address or self.address,
-            self.ca,
-            keys.transport_path,
-            answer or (lambda message: echoed(name, message)),
+            self.folder / name, address, self.ca, keys.transport_path, lambda message: self._answer(name, message)
         )
         node.start()
         self.nodes[name] = node
@@ -69,19 +76,29 @@ class Loopback:
         return Identities.open(self.folder / name, create=True)
 
     def online(self, *names: str) -> None:
-        """Wait until exactly these are connected."""
-        until(lambda: set(self.net.online()) == set(names))
+        """Wait until these are connected."""
+        until(lambda: self.net.online().keys() >= set(names))
 
     def exchange(self, messages: dict[str, bytes], seconds: float = PATIENCE) -> dict[str, bytes]:
         return dict(self.net.transport().exchange(messages, seconds))
 
     def stop(self) -> None:
-        for node in self.nodes.values():
-            node.stop()
-        self.net.stop()
+        self.go.set()
+        threads = [threading.Thread(target=one.stop) for one in (*self.nodes.values(), self.net)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.relay.close()
+
+    def _answer(self, name: str, message: bytes) -> bytes:
+        if name == "bert":
+            self.asked.set()
+            assert self.go.wait(PATIENCE)
+        return os.urandom(self.limits.message_bytes) if message == b"much" else echoed(name, message)
 
     def _on_request(self, path: str, body: bytes) -> bytes:
-        self.asked.append((path, body))
+        self.requests.append((path, body))
         if body == b"refuse me":
             raise ConfigError("the invitation has expired; ask for another")
         return b"answer to " + body

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
 REQUIRED = "COTERIE_REQUIRE_SERVICES"  # set to 1 where a missing program is a failure and no reason to skip
 
 
-def program(name: str, package: str) -> Path:
+def program(name: str, package: str) -> str:
     """The program's path; `package` is Debian's."""
     found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")))
     if found is None:
         missing(f"{name} is not installed (Debian: {package})")
-    return Path(str(found))
+    return str(found)
 
 
 def missing(what: str) -> None:

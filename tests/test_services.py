@@ -18,6 +18,7 @@ UNITS = sorted(Path(str(files("coterie"))).joinpath("systemd").glob("*.service")
 NAMES = ("coterie-coordinator.service", "coterie-node@.service")
 PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "run-as-a-service.md").read_text("utf-8")
 PROGRAM = "/opt/coterie/bin/coterie"
+VERIFY = ("--man=no", "--recursive-errors=no")
 
 
 class Keys(configparser.RawConfigParser):
@@ -56,24 +57,18 @@ def test_the_package_has_the_two_units() -> None:
 
 
 def test_systemd_accepts_it(unit: Path) -> None:
-    analyze = program("systemd-analyze", "systemd")
-    command = [analyze, "verify", "--man=no", "--recursive-errors=no", unit]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = analyzed("verify", *VERIFY, str(unit))
     assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_systemd_would_not_accept_a_mistake(unit: Path) -> None:
     """The test above can fail."""
     unit.write_text(unit.read_text("utf-8").replace("Restart=on-failure", "Restart=sometimes"), "utf-8")
-    analyze = program("systemd-analyze", "systemd")
-    command = [analyze, "verify", "--man=no", "--recursive-errors=no", unit]
-    assert "sometimes" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "sometimes" in analyzed("verify", *VERIFY, str(unit)).stderr
 
 
 def test_systemd_calls_it_little_exposed(unit: Path) -> None:
-    analyze = program("systemd-analyze", "systemd")
-    command = [analyze, "security", "--offline=true", "--threshold=15", "--no-pager", unit]  # tenths of 0 to 10
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = analyzed("security", "--offline=true", "--threshold=15", str(unit))  # tenths, of 0 to 10
     assert found.returncode == 0, found.stdout
 
 
@@ -135,12 +130,15 @@ def test_the_page_says_where_things_are(keys: Keys) -> None:
 
 
 def test_the_page_tells_the_exposure_that_systemd_does(unit: Path) -> None:
-    analyze = program("systemd-analyze", "systemd")
-    version = subprocess.run([analyze, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     told = re.search(r"`systemd-analyze security` \((\d+)\) calls it ([\d.]+)", PAGE)
     assert told is not None
+    version = analyzed("--version").stdout.split()[1]
     if version != told[1]:
         pytest.skip(f"the page has the figure of systemd {told[1]}, and this is {version}")
-    command = [analyze, "security", "--offline=true", "--no-pager", unit]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f": {told[2]} OK" in found.stdout
+    assert f": {told[2]} OK" in analyzed("security", "--offline=true", str(unit)).stdout
+
+
+def analyzed(*words: str) -> subprocess.CompletedProcess[str]:
+    """What systemd-analyze says."""
+    command = [program("systemd-analyze", "systemd"), "--no-pager", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

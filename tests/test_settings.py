@@ -30,7 +30,10 @@ def test_nothing_given_means_the_defaults() -> None:
             "f.toml: unknown key 'client-colum' in [data]; did you mean 'client_column'?",
         ),
         ({"data": {"clip_norm": 1.0}}, "unknown key 'clip_norm' in [data]; 'clip_norm' belongs to [plan]"),
-        ({"run": {"zzz": 1}}, "unknown key 'zzz' in [run]; valid keys: seed, output, engine, ray_address, threads, patience, block"),
+        (
+            {"run": {"zzz": 1}},
+            "unknown key 'zzz' in [run]; valid keys: seed, output, engine, ray_address, threads, patience, block",
+        ),
         ({"run": {"seed": "many"}}, "f.toml: run.seed: input should be a valid integer"),
         ({"run": {"seed": -1}}, "run.seed: input should be greater than or equal to 0, got -1"),
         ({"run": {"seed": 1.5}}, "run.seed: input should be a valid integer"),

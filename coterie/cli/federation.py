@@ -39,6 +39,8 @@ def at_home(folder: Path) -> None:
         if find_spec(module) is None:
             raise MissingExtra("training over a network", "flower")
     os.environ["COTERIE_HOME"] = str(folder.resolve())
+    if not os.access(Path(__file__).parent, os.W_OK):  # compiled kernels cannot be kept beside a read-only package
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(folder.resolve() / "cache"))
 
 
 def asked_daemon(socket: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -67,7 +67,7 @@ def join(
     found.check()
     home = folder or Path(found.member)
     at_home(home)
-    from coterie.engines.flower.ask import ask
+    from coterie.federation.frontdoor import ask
 
     identities = Identities.open(home, create=True)
     _write_folder(home, found, _logs(log), items, preset)
@@ -165,9 +165,9 @@ def leave(
 ) -> None:
     """Leave the federation for good: this node's keys are revoked. Its folder stays, with its ledger and egress log."""
     at_home(folder)
-    from coterie.engines.flower.ask import ask
     from coterie.experiment.node_daemon import SOCKET
     from coterie.federation.config import NODE_FILE, NodeConfig
+    from coterie.federation.frontdoor import ask
     from coterie.federation.identity import Identities
     from coterie.federation.leaving import leaving
     from coterie.federation.membership import Membership
@@ -257,7 +257,7 @@ def policy_roster(
     from coterie.federation.roster import Roster
 
     loaded = _policy(folder)
-    from coterie.engines.flower.ask import ask
+    from coterie.federation.frontdoor import ask
 
     config, membership = NodeConfig.load(folder / NODE_FILE), Membership.read(folder)
     roster = Roster.open(ask(config.address, folder / "ca.pem", "/coterie/v1/roster"), membership.coordinator)

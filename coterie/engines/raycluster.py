@@ -193,8 +193,8 @@ def _private_environment() -> Mapping[str, str]:
     """
     if "ray" in sys.modules:
         raise ConfigError(
-            "engine = 'ray': Ray was imported before it could be told to serve this machine alone; call ray.init() first "
-            "and the training uses that cluster, or train in a process of its own"
+            "engine = 'ray': Ray was imported before it could be told to serve this machine alone; call ray.init() "
+            "first, and the training uses that cluster, or train in a process of its own"
         )
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # with it Ray listens on 127.0.0.1, on every system

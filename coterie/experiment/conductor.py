@@ -21,6 +21,7 @@ from coterie.evaluation.private import PrivateMetrics
 from coterie.experiment.deskfacts import JobFacts
 from coterie.experiment.deskmetrics import LARGEST_GAIN, as_gain, comparison_names, metric_names
 from coterie.experiment.joint import JointFacts, joint_result
+from coterie.experiment.joint_books import JointBooks
 from coterie.experiment.offering import Offering, words_of
 from coterie.experiment.outputs import ROUNDS_FILE, round_record, round_records, write_reports
 from coterie.experiment.run import CATALOGUE_FILE, MODEL_FILE, RESULT_FILE, Run
@@ -30,7 +31,7 @@ from coterie.federation.agreement import Agreement
 from coterie.federation.carriers import Carriers
 from coterie.federation.checkpoint import Checkpoints
 from coterie.federation.envelope import Envelope
-from coterie.federation.job import Job
+from coterie.federation.job import Job, grounds
 from coterie.federation.loop import run_rounds
 from coterie.federation.network import Journal, NetworkEngine
 from coterie.federation.release import Exit
@@ -41,7 +42,7 @@ from coterie.privacy.plan import BoundRound, Plan
 from coterie.types import State, Summand, Total
 
 STAGE = "final"
-AGREED = "agreed"
+AGREED, ASKED = "agreed", "asked.jsonl"
 SENT = (MODEL_FILE, CATALOGUE_FILE, RESULT_FILE, "privacy-card.md", MANIFEST)
 HEADLINE = "ndcg@{}"
 
@@ -65,7 +66,9 @@ class Conductor:
     engine: str = "flower"
     sleep: Callable[[float], None] = time.sleep
     _begun: set[str] = field(default_factory=set)
+    _has_model: set[str] = field(default_factory=set)
     _agreed: Agreed | None = None
+    _alike: bytes = b""  # what members were told alike, by now
     _records: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -84,13 +87,15 @@ class Conductor:
         self._offering.offer()
         agreed = self._agree()
         self._begin(agreed)
-        way = Exit()
+        books = JointBooks(self.folder / CHECKPOINTS / ASKED)
+        way = Exit(books, events=books.spent())
         facts = self._facts(agreed)
         state = self._train(facts, way)
         trained = time.perf_counter()
         run = self._finished(facts, agreed, state, way, {"train_s": trained - started, "evaluate_s": 0.0})
         self._deliver()
         self._report(run, way)
+        self._send_model()  # to those who were away before
         return run
 
     def end(self, state: str, reason: str = "") -> None:
@@ -174,8 +179,7 @@ class Conductor:
     def _counted(self, agreed: Agreed) -> Agreed:
         """Count who carries each item by a secure sum: the coordinator learns counts alone."""
         self._begin(agreed, final=False)
-        plan = Plan(aggregation=self.job.whole_plan.aggregation)
-        carriers = Carriers()
+        plan, carriers = self.job.counting_plan, Carriers()
         start = carriers.start(len(agreed.items))
         engine = self._network("carriers", plan)
         state = run_rounds(carriers, start, engine, plan, what="carriers")
@@ -183,7 +187,7 @@ class Conductor:
 
     def _begin(self, agreed: Agreed, *, final: bool = True) -> None:
         """Send what was agreed; members align their logs with it and set their budget aside."""
-        self._begun = set()
+        self._begun, self._alike = set(), grounds(self.statement, agreed.digest)
         for _ in range(self.job.attempts):
             self._wait("beginning")
             self._welcome(agreed, final=final, refuse=True)
@@ -238,7 +242,7 @@ class Conductor:
         return run_rounds(model, start or facts.opening(), engine, facts.plan, keep, exit=way, what=model.name)
 
     def _network(self, what: str, plan: Plan) -> NetworkEngine:
-        return NetworkEngine(self.talk, self.job, plan, self.journal, what, gathered=self._gathered)
+        return NetworkEngine(self.talk, self.job, plan, self.journal, what, self._alike, gathered=self._gathered)
 
     def _gathered(self) -> None:
         """Before each attempt: members that are back are offered the job again, and begin it."""
@@ -266,19 +270,32 @@ class Conductor:
         run.sign(self.folder)
 
     def _deliver(self) -> None:
-        """Send the signed model; each member checks it and measures for itself what it gains."""
+        """Send the signed model until somebody has it; each member checks it and measures for itself what it gains."""
+        for _ in range(self.job.attempts):
+            self.talk.wait_for(1, self._begun, self.job.patience_seconds, "delivering the model")
+            self._send_model()
+            if self._has_model:
+                return
+        raise PeerError(f"{self.talk.job}: no member took the finished model; it is in {self.folder}")
+
+    def _send_model(self) -> None:
+        """Send it to those who are there and do not have it."""
+        online = self.talk.transport.online()
+        there = [name for name in sorted(self._begun - self._has_model) if name in online]
         blobs = {name: read_bytes(self.folder / name) for name in SENT}
-        there = [name for name in self._begun if name in self.talk.transport.online()]
         contents: dict[str, Content] = {name: ({"done": self._done}, blobs) for name in there}
-        self.talk.progress.phase("delivering the model", contents, self.job.patience_seconds)
-        kept = set[str]()
-        for name, answer in self.talk.ask("result", contents, self.job.patience_seconds):
+
+        def everybody(answered: frozenset[str]) -> bool:
+            gone = set(there) - set(self.talk.transport.online())
+            return answered >= set(there) - gone  # measuring may take long, and who is gone is not waited for
+
+        if there:
+            self.talk.progress.phase("delivering the model", contents, self.job.patience_seconds)
+        for name, answer in self.talk.ask("result", contents, self.job.patience_seconds, everybody):
             if answer.kind == "kept":
-                kept.add(name)
+                self._has_model.add(name)
             else:
                 self.talk.progress.fault(name, words_of(answer), dropped=False)
-        if not kept:
-            raise PeerError(f"{self.talk.job}: no member took the finished model; it is in {self.folder}")
 
     @property
     def _done(self) -> list[tuple[int, int]]:

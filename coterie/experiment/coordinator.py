@@ -34,6 +34,7 @@ from coterie.federation.journal import OPEN, FederationJournal, JobRecord
 from coterie.federation.leaving import read_leaving
 from coterie.federation.link import LinkServer
 from coterie.federation.members import Members
+from coterie.federation.policy import MIB
 from coterie.federation.progress import Progress
 from coterie.federation.roster import Roster
 from coterie.federation.tables import APPROVED, PENDING
@@ -85,7 +86,7 @@ class Coordinator:
             self._settings(name)
 
     def run(self) -> bool:
-        """Serve until it is stopped (or, with `once`, until nothing is left to do); whether no job failed.
+        """Serve until it is stopped; with `once` until nothing is left to do, and then whether no job failed.
 
         Raises:
             CoterieError: it cannot start: the certificate, the port, another daemon in the folder, Flower.
@@ -100,7 +101,7 @@ class Coordinator:
             TlsFiles(files.certificate, files.key),
             self.folder / "flower" / "superlink.sqlite",
             self._request,
-            Limits(requests_per_minute=settings.requests_per_minute),
+            Limits(settings.requests_per_minute, settings.max_message_mb * MIB),
         )
         alone = locked(self.folder / "daemon.lock", "this coordinator's folder", 0.0)
         with alone, LinkServer(self.folder / SOCKET, self._control), self._metrics():
@@ -113,7 +114,7 @@ class Coordinator:
             finally:
                 self._stop.set()
                 self.net.stop()
-        return not self._failed
+        return not (self.once and self._failed)
 
     @contextmanager
     def _metrics(self) -> Iterator[None]:
@@ -212,12 +213,20 @@ class Coordinator:
     def _same(self, record: JobRecord, settings: JobSettings) -> bool:
         """Whether a signed job says what the settings and the roster say now."""
         wanted = self._job(record.name, settings).model_dump(mode="json")
-        signed = read_job(record.spec, self.identities.public).model_dump(mode="json")
+        try:
+            signed = read_job(record.spec, self.identities.public).model_dump(mode="json")
+        except PeerError:
+            return False  # of another release, or another identity's
         return all(wanted[key] == signed[key] for key in wanted if key not in _VARYING)
 
     def _conduct(self, record: JobRecord) -> None:
-        job = read_job(record.spec, self.identities.public)
-        conductor = self._conductor(record, job)
+        try:
+            conductor = self._conductor(record, read_job(record.spec, self.identities.public))
+        except CoterieError as error:
+            self._failed.append(record.id)
+            self.journal.become(record.id, "failed", str(error))
+            self.notify(f"{record.id}: failed: {error}")
+            return
         self.journal.become(record.id, "running")
         self.notify(f"{record.id}: {'goes on' if record.state == 'running' else 'begins'}")
         try:

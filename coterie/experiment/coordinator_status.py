@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coterie.federation.authority import ServerFiles
+from coterie.federation.authority import ServerFiles, server_certificate
 from coterie.federation.config import FederationConfig
 from coterie.federation.identity import Identities
 from coterie.federation.journal import FederationJournal, JobRecord
@@ -57,11 +57,11 @@ def members_now(members: Members, progress: Progress, troubles: Mapping[str, str
 
 
 def server_files(folder: Path, config: FederationConfig) -> ServerFiles:
-    """The certificate to serve with: the operator's own, or the one that was made."""
+    """The certificate to serve with: the operator's own, or the one that was made, anew where it soon ends."""
     tls = config.tls
     if tls.certificate is not None and tls.key is not None and tls.ca is not None:
         return ServerFiles(Path(tls.certificate), Path(tls.key), Path(tls.ca))
-    return ServerFiles(folder / "server.pem", folder / "server.key", folder / "ca.pem")
+    return server_certificate(folder, [config.federation.host, "localhost", "127.0.0.1"])
 
 
 def _job_row(record: JobRecord) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def joint_result(run: Run, facts: JointFacts) -> dict[str, Any]:
     job, agreed = facts.job, facts.agreed
     sent = [record["upload_bytes_per_client"] for record in facts.rounds]
     result = {
-        "run": str(facts.folder),
+        "run": facts.folder.name,  # members get this, too: no path of the coordinator is in it
         "job": facts.name,
         "model": run.model.name,
         "hyper_parameters": run.model.model_dump(),
@@ -59,10 +59,14 @@ def joint_result(run: Run, facts: JointFacts) -> dict[str, Any]:
         **_measured(facts.reported),
         "split": {"method": "each member's own", "note": None},
         "cleaning": [],
-        "caveats": _caveats(job, facts.reported),
+        "caveats": _caveats(facts.reported),
         "early_stopping": {"patience": 0, "best_round": None},
         "privacy": privacy_facts(job.training_plan, facts.rounds, facts.exit)
-        | {"account": None, "items_from": "the members' assortments"},
+        | {
+            "account": None,
+            "items_from": "the members' assortments",
+            "partners": partner_note(len(job.members), private=job.whole_plan.private),
+        },
         "traffic": {
             "upload_bytes_per_client": sum(sent),
             "upload_bytes_per_round": max(sent, default=0),
@@ -95,10 +99,10 @@ def _measured(reported: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _caveats(job: Job, reported: Mapping[str, Any] | None) -> list[str]:
+def _caveats(reported: Mapping[str, Any] | None) -> list[str]:
     found = []
     if reported:
         found.append("Metrics are means over users of all members, which left them as sums alone.")
     else:
         found.append("What each member gains was measured at home and reported to nobody.")
-    return [*found, partner_note(len(job.members), private=job.whole_plan.private)]
+    return found

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,26 +24,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from coterie.errors import CoterieError, PeerError, ProtocolViolation
-from coterie.experiment.conductor import SENT, facts_of
+from coterie.errors import CoterieError, PeerError
+from coterie.experiment.conductor import facts_of
 from coterie.experiment.desk import Desk
-from coterie.experiment.node_job import Carried, Egress, NodeVault, Taken, add_reports
+from coterie.experiment.node_job import (
+    Carried,
+    Egress,
+    NodeVault,
+    Taken,
+    add_reports,
+    check_agreed,
+    check_covered,
+    received,
+    set_aside,
+)
 from coterie.experiment.node_offer import Objections, Self, objections
 from coterie.experiment.request import read_json
-from coterie.experiment.signing import verify_folder
 from coterie.federation.agreed import Agreed
 from coterie.federation.carriers import Carriers
 from coterie.federation.checkpoint import load_state, state_digest
 from coterie.federation.envelope import PROTOCOLS, Envelope, canonical, open_envelope
-from coterie.federation.job import Job, read_job
+from coterie.federation.job import Job, grounds, read_job
 from coterie.federation.node_rounds import Leaving, NodeRounds, Sum, told
 from coterie.federation.nodeagreement import NodeAgreement
 from coterie.federation.policy import Policy
 from coterie.federation.release import Books
 from coterie.federation.roster import COORDINATOR, Roster
-from coterie.files import write_bytes
 from coterie.privacy.plan import Plan
 from coterie.secure.keys import Identity, fingerprint
+
+MOST_WAITING = 100  # offers that are shown to a person at a time: the newest
+
+_log = logging.getLogger(__name__)
 
 
 def silently(text: str) -> None:
@@ -133,6 +146,10 @@ class Node:
         except CoterieError as error:
             self.notify(f"{asked.job}: {asked.kind} failed: {error}")
             return self._failed(asked, told(error))
+        except Exception as error:  # noqa: BLE001 - no message, however malformed, leaves the coordinator without a word
+            _log.exception("%s: a message '%s' could not be answered", asked.job, asked.kind)
+            self.notify(f"{asked.job}: {asked.kind} failed: {type(error).__name__}: {error}")
+            return self._failed(asked, told(error))
 
     def _failed(self, asked: Envelope, reason: str) -> Envelope:
         self._leaving = [Leaving("failed", "why this organisation could not answer")]
@@ -159,14 +176,14 @@ class Node:
                 return self._offer(asked)
             case "end":
                 return self._end(asked)
-            case "agree" | "begin" | "round" | "result":
-                taken = self._taken(asked.job)
-                return {
-                    "agree": self._agree,
-                    "begin": self._begin,
-                    "round": self._round,
-                    "result": self._result,
-                }[asked.kind](asked, taken)
+            case "agree":
+                return self._agree(asked, self._allowed(self._taken(asked.job)))
+            case "begin":
+                return self._begin(asked, self._allowed(self._taken(asked.job)))
+            case "round":
+                return self._round(asked, self._allowed(self._taken(asked.job)))
+            case "result":
+                return self._result(asked, self._taken(asked.job))
         raise PeerError(f"{COORDINATOR}: sent a message of the unknown kind '{asked.kind[:40]}'")
 
     # --- the offer --------------------------------------------------------------------------------------------------
@@ -193,17 +210,17 @@ class Node:
             at = int(self.clock().timestamp())
             self.vault.put_record(f"job/{asked.job}", {**record, "accepted": at, "agreed": False})
             self.vault.put_record(f"last/{job.id}", {"occurrence": occurrence, "at": at})
-        if asked.job not in self._jobs:
-            self._jobs[asked.job] = self._new(job, asked.job, roster)
+        self._taken(asked.job)
+        self._forget(asked.job, job.id)
         self.notify(f"{asked.job}: accepted: {job.kind} with {len(job.members)} members")
         return self._left(asked, "accepted", {"versions": list(self.versions)}, "that this organisation takes part")
 
-    def _objections(self, job: Job, roster: Roster, occurrence: Any, name: str) -> Objections:
-        """Why the job is not taken up, now or at all."""
+    def _objections(self, job: Job, roster: Roster, occurrence: Any, name: str, users: int | None = None) -> Objections:
+        """Why the job is not taken up, now or at all; `users` of its own the member has, where they were counted."""
         if not isinstance(occurrence, int) or not 0 <= occurrence < job.times or name != job.name_of(occurrence):
             return Objections((f"occurrence {occurrence} is none of the {job.times} of this job",))
         last = self.vault.record(f"last/{job.id}")
-        own = Self(self.name, self.identity.public, self.desk.own_users)
+        own = Self(self.name, self.identity.public, self.desk.own_users if users is None else users)
         return objections(job, roster, occurrence, last, self.policy(), own, self.clock())
 
     def _new(self, job: Job, name: str, roster: Roster) -> Taken:
@@ -213,24 +230,40 @@ class Node:
         enrolled = {one.public for one in members.values() if pinned.get(one.name) == one.fingerprint}
 
         rounds = NodeRounds(name, job, self.identity, self.coordinator, frozenset(enrolled), self.vault, self._leave)
-        return Taken(job, name, roster, rounds)
+        return Taken(job, name, roster, rounds, self.desk.own_users)
 
     def _taken(self, name: str) -> Taken:
-        """An accepted job; after a restart it is read back, and checked again."""
+        """An accepted job; after a restart it is read back, with the items that were agreed."""
         if name in self._jobs:
             return self._jobs[name]
         record = self.vault.record(f"job/{name}")
         if record is None:
             raise PeerError(f"{name}: was not offered to this member, or is over; offer it again")
-        job = read_job(record["job"], self.coordinator)
         roster = Roster.open(record["roster"].encode(), self.coordinator)
-        if found := self._objections(job, roster, record["of"], name):
-            raise PeerError(f"{name}: is refused now: {'; '.join([*found.never, *found.now])}")
-        taken = self._jobs[name] = self._new(job, name, roster)
-        if record["agreed"]:
-            blobs = json.loads((self.vault.get(f"agreed/{name}") or b"{}").decode())
-            packed = {key: bytes.fromhex(blob) for key, blob in blobs.items()}
-            self._open(taken, Agreed.from_blobs(packed), final=True, again=True)
+        taken = self._new(read_job(record["job"], self.coordinator), name, roster)
+        taken.statement = record["job"]
+        if (packed := self.vault.get(f"agreed/{name}")) is not None:
+            blobs = {key: bytes.fromhex(blob) for key, blob in json.loads(packed).items()}
+            self._open(taken, Agreed.from_blobs(blobs), final=record["agreed"], again=True)
+        self._jobs[name] = taken
+        return taken
+
+    def _forget(self, name: str, id: str) -> None:
+        """Let go of jobs whose coordinator never said that they ended: expired, or come again as `name`."""
+        now = self.clock().timestamp()
+        for other, one in list(self._jobs.items()):
+            if other != name and (one.job.id == id or one.job.expires < now):
+                self._jobs.pop(other).close()
+        for other in [other for other, (job, _, _) in self._waiting.items() if job.expires < now or job.id == id]:
+            del self._waiting[other]
+        while len(self._waiting) > MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+
+    def _allowed(self, taken: Taken) -> Taken:
+        """The same, if nothing that was decided or has happened since it was accepted stands against it."""
+        occurrence = int(taken.name.rpartition(".")[2])
+        if found := self._objections(taken.job, taken.roster, occurrence, taken.name, taken.users):
+            raise PeerError(f"{taken.name}: is refused now: {'; '.join([*found.never, *found.now])}")
         return taken
 
     # --- items ------------------------------------------------------------------------------------------------------
@@ -274,56 +307,42 @@ class Node:
         )
         if taken.agreed is not None and taken.agreed.digest != agreed.digest:
             raise PeerError(f"{COORDINATOR}: sent other items than it had sent for this job before")
-        self._check_agreed(taken, agreed, final=final)
+        check_agreed(taken.job, agreed, final=final)
         if taken.work is None or not final:
             self._open(taken, agreed, final=final)
+        # What is agreed comes first: where the record says that it is final, it is there.
+        packed = json.dumps({name: blob.hex() for name, blob in agreed.to_blobs().items()}).encode()
+        self.vault.put(f"agreed/{taken.name}", packed)
         if final:
-            packed = json.dumps({name: blob.hex() for name, blob in agreed.to_blobs().items()}).encode()
-            self.vault.put(f"agreed/{taken.name}", packed)
             record = self.vault.record(f"job/{taken.name}") or {}
             self.vault.put_record(f"job/{taken.name}", {**record, "agreed": True})
         return self._left(asked, "begun", {}, "that this organisation is ready")
 
-    def _check_agreed(self, taken: Taken, agreed: Agreed, *, final: bool) -> None:
-        """Refuse items that fewer members carry than job and policy ask for."""
-        least = max(taken.job.min_carriers, 1)
-        if agreed.mode != taken.job.catalogue or agreed.min_carriers < least:
-            raise ProtocolViolation(
-                "the items were not agreed as the job says; the coordinator changed mode or carriers"
-            )
-        if final and not agreed.counted:
-            raise ProtocolViolation("the coordinator did not count who carries the items, as min_carriers demands")
-
     def _open(self, taken: Taken, agreed: Agreed, *, final: bool, again: bool = False) -> None:
         """Align the own log; what the rounds will cost is set aside at once, but `again` only round by round."""
-        job, plan = taken.job, taken.job.training_plan
+        job, alike = taken.job, grounds(taken.statement, agreed.digest)
         alignment = self._agreement(taken).align(agreed)
         if not final:
             self.vault.put(f"agreement/{taken.name}", self._agreement(taken).kept)
-            counted = Plan(aggregation=job.whole_plan.aggregation)
-            start = state_digest(Carriers().start(len(agreed.items)))
-            taken.rounds.sums["carriers"] = Sum(Carriers(), counted, start, Carried(alignment.assortment()))
+            start, carried = state_digest(Carriers().start(len(agreed.items))), Carried(alignment.assortment())
+            taken.rounds.sums["carriers"] = Sum(Carriers(), job.counting_plan, start, carried, alike=alike)
             return
         facts = facts_of(job, agreed)
         work = self.desk.open(facts, alignment)
+        check_covered(work.coverage.get("users", 1.0), taken.users, self.policy().min_own_users)
         books = self.books(taken.name, job.whole_plan, job.kind)
         model, opening = facts.build(), facts.opening()
         if books is not None and not again:
-            shares = model.budget(opening) if plan.private else (1.0,)
-            books.prepare("model", dict(enumerate(plan.events(shares))))
-            if job.evaluate and job.metrics_share:
-                for what in ("metrics", "comparison"):
-                    books.prepare(what, dict(enumerate(job.report_plan.events((1.0,)))))
+            set_aside(books, job, model, opening)
         taken.agreed, taken.work = agreed, work
-        taken.rounds.sums = {"model": Sum(model, plan, state_digest(opening), work, books)}
+        start = state_digest(opening)
+        taken.rounds.sums = {"model": Sum(model, job.training_plan, start, work, books, alike, opening)}
         covered = ", ".join(f"{share:.0%} of its {what}" for what, share in work.coverage.items())
         self.notify(f"{taken.name}: {len(agreed.items):,} items were agreed; they cover {covered}")
 
     # --- rounds and result ------------------------------------------------------------------------------------------
 
     def _round(self, asked: Envelope, taken: Taken) -> Envelope:
-        if taken.job.id in self.policy().approvals.stopped_jobs:
-            raise PeerError(f"{taken.name}: was stopped by this member's operator")
         errors, answers = taken.rounds.answer(asked.header, asked.blobs)
         for error in filter(None, errors):
             self.notify(f"{taken.name}: {error}")
@@ -337,14 +356,7 @@ class Node:
             )
         taken.rounds.settle(asked.header.get("done"))
         folder = self.runs / taken.name
-        joint = folder / "joint"
-        if joint.exists():
-            shutil.rmtree(joint)
-        for name in SENT:
-            if name not in asked.blobs:
-                raise PeerError(f"{COORDINATOR}: the model came without its {name}")
-            write_bytes(joint / name, bytes(asked.blobs[name]))
-        self._verify(joint)
+        joint = received(folder, asked.blobs, self.federation, taken.rounds.sums["model"])
         state = load_state(joint / "model.safetensors")
         model = facts_of(taken.job, taken.agreed).build() if taken.agreed is not None else taken.job.build()
         own = folder / "own"
@@ -359,19 +371,10 @@ class Node:
             add_reports(taken, state)
         return self._left(asked, "kept", {}, "that the model arrived and its signature holds")
 
-    def _verify(self, folder: Path) -> None:
-        """Only the coordinator's own signature will do, and every file that came must be the one that was signed."""
-        manifest = verify_folder(folder, trust=self.federation, only=SENT)
-        if fingerprint(bytes.fromhex(manifest["public_key"])) != self.federation:
-            raise PeerError(f"{COORDINATOR}: the model is signed by another key than the coordinator's")
-
     def _end(self, asked: Envelope) -> Envelope:
-        taken = self._jobs.pop(asked.job, None)
-        if taken is not None:
-            for what, one in taken.rounds.sums.items():
-                if one.books is not None:
-                    one.books.settle(what)
-            taken.rounds.close()
+        self._waiting.pop(asked.job, None)
+        if (taken := self._jobs.pop(asked.job, None)) is not None:
+            taken.close()
         if not self._jobs:
             self.desk.close()
         state, reason = str(asked.header.get("state", ""))[:40], str(asked.header.get("reason", ""))[:500]

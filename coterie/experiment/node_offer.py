@@ -68,6 +68,7 @@ def objections(
         return Objections((str(error),))
     passing = set(_may_change(policy, view, roster, now, fingerprint(own.public)))
     never, waits = [one for one in every if one not in passing], [one for one in every if one in passing]
+    waits += _strangers(job, roster, policy, own)
     if last is not None and occurrence < last["occurrence"]:
         never.append(f"occurrence {occurrence} is over: {last['occurrence']} came already")
     if last is not None and occurrence > last["occurrence"] and job.every_days is not None:
@@ -86,6 +87,19 @@ def _may_change(policy: Policy, view: Viewed, roster: Roster, now: datetime, own
         yield from policy_reasons.about_decisions(policy, view)
     if now.timestamp() <= view.expires:
         yield from policy_reasons.about_time(policy, view, now)
+
+
+def _strangers(job: Job, roster: Roster, policy: Policy, own: Self) -> Iterator[str]:
+    """Members of a secure sum whose identity nobody here has compared: among enough puppets no mask hides anything."""
+    known = {*policy.pinned.items(), (own.name, fingerprint(own.public))}
+    strangers = [
+        str(one) for one in roster.members if one.name in job.members and (one.name, one.fingerprint) not in known
+    ]
+    if strangers and job.whole_plan.aggregation == "secure":
+        yield (
+            f"the job sums {', '.join(strangers)} too, and this node masks with nobody whose identity is not pinned: "
+            "compare fingerprints with their owners and pin them (coterie node policy pin NAME FINGERPRINT)"
+        )
 
 
 @dataclass(frozen=True)

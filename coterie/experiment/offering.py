@@ -12,7 +12,7 @@ from coterie.federation.envelope import PROTOCOLS, Envelope, version_of
 from coterie.federation.job import Job
 from coterie.federation.talk import Content, Talk
 
-RETRY = 5.0  # seconds between offers to a member whose people have not yet decided
+RETRY, LONGEST = 2.0, 60.0  # seconds between offers to a member whose people have not yet decided: ever longer
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Offering:
 
     def offer(self) -> None:
         """Offer the job until enough members have accepted it, and all that are there have decided."""
-        end = self.talk.clock() + self.job.patience_seconds
+        end, pause = self.talk.clock() + self.job.patience_seconds, RETRY
         while True:
             waiting = self.ask()
             enough = len(self.accepted) >= self.needed
@@ -48,7 +48,8 @@ class Offering:
             missing = waiting | set(self.job.members) - self.accepted - set(self.refused)
             self.talk.progress.phase("waiting for members to accept the job", missing, end - self.talk.clock())
             self.talk.check_stop()
-            self.sleep(min(RETRY, max(self.job.phase_seconds / 10, 0.05)))
+            self.sleep(min(pause, max(self.job.phase_seconds / 10, 0.05)))
+            pause = min(2 * pause, LONGEST)
 
     def ask(self) -> set[str]:
         """Offer it to whoever is there and has not decided; who still has not."""
@@ -68,6 +69,7 @@ class Offering:
                     self.refuse(name, str(error))
                 else:
                     self.accepted.add(name)
+                    self.talk.progress.forgive(name)
                 undecided.discard(name)
             elif answer.kind == "refused":
                 self.refuse(name, words_of(answer))

@@ -127,8 +127,8 @@ def _checked(message: bytes, public: bytes, sender: str) -> tuple[dict[str, Any]
         raise PeerError(f"{sender}: a message says that its head has {length} bytes")
     try:
         head = json.loads(bytes(signed[_FIXED : _FIXED + length]))
-    except ValueError:
-        raise PeerError(f"{sender}: the head of a message is not JSON") from None
+    except (ValueError, RecursionError):
+        raise PeerError(f"{sender}: the head of a message is not JSON, or nested too deeply") from None
     if not isinstance(head, dict) or set(head) != set(_FIELDS):
         raise PeerError(f"{sender}: the head of a message does not have exactly the fields {', '.join(_FIELDS)}")
     texts = (head[name] for name in ("kind", "job", "sender", "recipient", "federation"))

@@ -15,15 +15,16 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from coterie.errors import PeerError, PlanError
+from coterie.federation.envelope import canonical
 from coterie.federation.roster import COORDINATOR
-from coterie.federation.sealed import opened, sealed
+from coterie.federation.sealed import SIGNATURE, opened, sealed
 from coterie.models.base import Model
 from coterie.models.registry import build
 from coterie.privacy.binding import Roster as Present
-from coterie.privacy.binding import least_clients
+from coterie.privacy.binding import digest, least_clients
 from coterie.privacy.plan import Plan
 from coterie.privacysettings import PlanSettings, Section
-from coterie.secure.keys import Identity, fingerprint
+from coterie.secure.keys import Identity, fingerprint, sha256
 from coterie.secure.terms import Terms, least_threshold
 from coterie.settings import describe
 from coterie.types import Array, State
@@ -95,6 +96,12 @@ class Job(Section):
         """What pays for each of the two sums in which members report the model's worth."""
         return self.whole_plan.slice(self.metrics_share / 2) if self.metrics_share else self.whole_plan
 
+    @property
+    def counting_plan(self) -> Plan:
+        """What counts who carries which items: no user's data enters, so without noise, but over as many members."""
+        whole = self.whole_plan
+        return Plan(aggregation=whole.aggregation, min_clients=self.min_clients, threshold=whole.threshold)
+
     def build(self) -> Model:
         """The model.
 
@@ -142,6 +149,20 @@ def read_job(statement: Any, coordinator: bytes) -> Job:
     return job
 
 
+def grounds(statement: Mapping[str, Any], agreed: bytes) -> bytes:
+    """SHA-256 of what every party of a job's sums must have been told alike (32 bytes).
+
+    It enters the terms of each attempt, so that members who were shown other jobs under one name, or other items in
+    other places, have no masks in common: what one of them sums could be told from the rest otherwise.
+
+    Args:
+        statement: the job as it was signed; not as one version understands it, since two versions may work together.
+        agreed: digest of the agreed items, `coterie.federation.agreed.Agreed.digest`.
+    """
+    signed = {key: value for key, value in statement.items() if key != SIGNATURE}
+    return sha256(sha256(canonical(signed)) + agreed)
+
+
 def opening(model: Model, plan: Plan, n_items: int, public: Mapping[str, Array], seed: int) -> State:
     """The state before the first round; under a plan with noise the model knows how much of it there will be."""
     known = dict(public)
@@ -152,7 +173,7 @@ def opening(model: Model, plan: Plan, n_items: int, public: Mapping[str, Array],
     return model.init(n_items, known, seed)
 
 
-def terms_of(name: str, what: str, round: int, attempt: int, plan: Plan, plan_hash: bytes, clients: int) -> Terms:
+def terms_of(name: str, what: str, round: int, attempt: int, plan: Plan, alike: bytes, clients: int) -> Terms:
     """What all parties of one attempt at a round agree on: each computes it by itself, from the job alone.
 
     Args:
@@ -160,14 +181,14 @@ def terms_of(name: str, what: str, round: int, attempt: int, plan: Plan, plan_ha
         what: what is summed: the model, metrics, carriers.
         round, attempt: which.
         plan: of that sum.
-        plan_hash: SHA-256 of the plan printed in full.
+        alike: what all of them were told alike besides, as `grounds` has it.
         clients: members in the roster, all of whom may take part.
     """
     return Terms(
         job=f"{name}/{what}".encode(),
         round=round,
         attempt=attempt,
-        plan_hash=plan_hash,
+        plan_hash=sha256(digest(plan) + alike),
         ring_bits=plan.ring_bits,
         clients=clients,
         degree=clients - 1,

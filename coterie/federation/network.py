@@ -21,7 +21,6 @@ from coterie.federation.checkpoint import pack_state, state_digest
 from coterie.federation.job import Job, terms_of
 from coterie.federation.release import Leave, nothing
 from coterie.federation.talk import FAILED, REFUSED, Content, Talk
-from coterie.privacy.binding import digest
 from coterie.privacy.noise import SystemBits, add_discrete_gaussian
 from coterie.privacy.plan import BoundRound, Plan
 from coterie.ring import Accumulator, decode
@@ -68,6 +67,8 @@ class NetworkEngine:
     plan: Plan
     journal: Journal
     what: str = "model"
+    alike: bytes = b""
+    """What members were told alike: `coterie.federation.job.grounds`."""
     done: list[tuple[int, int]] = field(default_factory=list)
     """Round and attempt of each sum that the model is made of: what members then make final."""
     finishers: int = 0
@@ -185,7 +186,7 @@ class NetworkEngine:
         self.talk.wait_for(min(least, self.clients), self.job.members, self.job.patience_seconds, what)
 
     def _terms(self, round: int, attempt: int) -> Any:
-        return terms_of(self.talk.job, self.what, round, attempt, self.plan, digest(self.plan), self.clients)
+        return terms_of(self.talk.job, self.what, round, attempt, self.plan, self.alike, self.clients)
 
     def _new(self, round: int, *, secure: bool) -> _Session:
         name = f"{self.talk.job}/{self.what}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from coterie.errors import (
-    ConfigError,
     CoterieError,
     LedgerError,
+    ModelError,
     PeerError,
     PlanError,
     ProtocolViolation,
@@ -22,18 +22,20 @@ from coterie.errors import (
 )
 from coterie.federation.checkpoint import state_digest, unpack_state
 from coterie.federation.job import Job, terms_of
+from coterie.federation.keeping import Kept, Memory, Staged
 from coterie.federation.network import KEYS, PLAIN, SHARES, SIGNATURES, SUM, SURVIVORS
 from coterie.federation.release import Books, Ticket
+from coterie.models.base import Model
+from coterie.models.soundness import check_state
 from coterie.privacy import accountant
 from coterie.privacy.accountant import Event
-from coterie.privacy.binding import digest
 from coterie.privacy.noise import SystemBits, add_discrete_gaussian
 from coterie.privacy.plan import BoundRound, Plan
 from coterie.ring import Accumulator
 from coterie.secure.client import Client
 from coterie.secure.keys import Identity
 from coterie.secure.terms import Summed
-from coterie.types import Array, LocalStore, RoundSpec, State, Summand
+from coterie.types import RoundSpec, State, Summand
 
 HELD = ".held"  # what a round staged, until it is known that the round succeeded
 CONTAINS = {
@@ -44,33 +46,6 @@ CONTAINS = {
     SURVIVORS: "a signature of the list of members that are in the sum",
     SIGNATURES: "shares of other members' secrets that unmask the sum and nothing else",
 }
-
-
-class Kept(LocalStore, Protocol):
-    """A local store that can say all that it holds: blocks of users may be summed elsewhere."""
-
-    def arrays(self) -> dict[str, Array]:
-        """All committed arrays."""
-
-
-class Store(Kept, Protocol):
-    """What stays at this organisation, on its disk (`coterie.federation.vault`)."""
-
-    def commit(self, round: int, attempt: int) -> None:
-        """Make all staged values visible and durable together; doing so again changes nothing."""
-
-
-class Memory(Protocol):
-    """What a member must not forget between two starts."""
-
-    def store(self, name: str) -> Store:
-        """The local store of this name."""
-
-    def record(self, name: str) -> dict[str, Any] | None:
-        """A small record, or None."""
-
-    def put_record(self, name: str, content: Mapping[str, Any]) -> None:
-        """Replace a record; durable when this returns."""
 
 
 class Contributor(Protocol):
@@ -101,6 +76,23 @@ class Sum:
     """SHA-256 of the state before round 0, as this member computes it."""
     contributor: Contributor
     books: Books | None = None
+    alike: bytes = b""
+    """What this member was told of job and items: `coterie.federation.job.grounds`."""
+    opening: State | None = None
+    """The state before round 0, where there is more than one round."""
+
+    def sound(self, state: State) -> None:
+        """Refuse a later state that the model cannot compute on: the coordinator made it.
+
+        Raises:
+            ProtocolViolation: it is not one; says why.
+        """
+        if self.opening is None or not isinstance(self.summand, Model):
+            return
+        try:
+            check_state(self.summand.name, state, self.opening)
+        except ModelError as error:  # of what the coordinator sent alone
+            raise ProtocolViolation(str(error)) from None
 
 
 @dataclass
@@ -132,7 +124,8 @@ class NodeRounds:
     @property
     def last_round(self) -> int | None:
         """The newest round of the model that this member has begun an attempt at."""
-        return max((round for what, round in self._open if what == "model"), default=None)
+        begun = list(self._open)  # at once: whoever asks is another thread
+        return max((round for what, round in begun if what == "model"), default=None)
 
     def answer(
         self, header: Mapping[str, Any], blobs: Mapping[str, bytes | bytearray | memoryview]
@@ -180,7 +173,8 @@ class NodeRounds:
         self, task: Mapping[str, Any], message: bytes, state: bytes | bytearray | memoryview | None
     ) -> bytes | bytearray:
         what, round, number, step = (task.get(key) for key in ("what", "round", "attempt", "step"))
-        if not (isinstance(what, str) and isinstance(round, int) and isinstance(number, int) and step in CONTAINS):
+        known = isinstance(what, str) and isinstance(step, str) and step in CONTAINS
+        if not (known and _natural(round) and _natural(number)):
             raise PeerError("the coordinator sent a task that names no step of a round")
         if what not in self.sums:
             raise PeerError(f"the coordinator asked for '{what}', which this job does not sum at this time")
@@ -224,10 +218,10 @@ class NodeRounds:
         self._claim(what, round, number)
         if known is not None and known.client is not None:
             known.client.close()
-        plan = self.sums[what].plan
-        terms = terms_of(self.name, what, round, number, plan, digest(plan), len(self.job.members))
+        one = self.sums[what]
+        terms = terms_of(self.name, what, round, number, one.plan, one.alike, len(self.job.members))
         client = Client(self.identity, self.coordinator, terms, self.enrolled)
-        self._forget_before(what, round)
+        self._forget_others(what, round)
         begun = self._open[what, round] = _Attempt(number, client)
         return begun
 
@@ -260,9 +254,9 @@ class NodeRounds:
             )
         return attempt
 
-    def _forget_before(self, what: str, round: int) -> None:
-        """Erase what is left of rounds that are over."""
-        for key in [key for key in self._open if key[0] == what and key[1] < round - 1]:
+    def _forget_others(self, what: str, round: int) -> None:
+        """Erase what is left of rounds that are not beside this one: of two at most there ever are any."""
+        for key in [key for key in self._open if key[0] == what and abs(key[1] - round) > 1]:
             attempt = self._open.pop(key)
             if attempt.client is not None:
                 attempt.client.close()
@@ -277,6 +271,7 @@ class NodeRounds:
         bound = self._bound(one, state, round)
         size = sum(part.size for part in bound.spec.parts)
         client.accept(message, Summed(state_digest(state), size))
+        sums = self._sums(what, round)
         ticket = None if one.books is None or bound.event is None else one.books.reserve(what, round, bound.event)
         try:
             values = self._contribution(one, bound, state, what, attempt.number)
@@ -284,7 +279,7 @@ class NodeRounds:
         except BaseException as error:
             _return(ticket, error)
             raise
-        self._spend(ticket)
+        self._spend(ticket, what, round, sums)
         self.left(Leaving(SUM, CONTAINS[SUM], round, masked=True, epsilon=_cost(one.plan, bound.event)))
         return reply
 
@@ -295,13 +290,14 @@ class NodeRounds:
         if bound.aggregation != "plain":
             raise ProtocolViolation("the coordinator asked for sums in the clear, and the job says secure aggregation")
         self._claim(what, round, number)
+        sums = self._sums(what, round)
         ticket = None if one.books is None or bound.event is None else one.books.reserve(what, round, bound.event)
         try:
             reply = self._contribution(one, bound, state, what, number).flat.astype("<i8").tobytes()
         except BaseException as error:
             _return(ticket, error)
             raise
-        self._spend(ticket)
+        self._spend(ticket, what, round, sums)
         self.left(Leaving(PLAIN, CONTAINS[PLAIN], round, epsilon=_cost(one.plan, bound.event)))
         return reply
 
@@ -315,6 +311,7 @@ class NodeRounds:
                 "the model before the first round is not what job, items and plan lead to; the coordinator altered it, "
                 "or runs another version of Coterie"
             )
+        self.sums[what].sound(state)
         return state
 
     def _bound(self, one: Sum, state: State, round: int) -> BoundRound:
@@ -323,11 +320,14 @@ class NodeRounds:
         if spec is None or spec.index != round:
             raise ProtocolViolation(f"the model asks for no round {round}: the training is over")
         shares = one.summand.budget(state) if one.plan.private else (1.0,)
-        return one.plan.bind(spec, one.plan.max_users, len(self.job.members), shares=shares)
+        try:
+            return one.plan.bind(spec, one.plan.max_users, len(self.job.members), shares=shares)
+        except PlanError as error:  # of public facts alone
+            raise ProtocolViolation(f"round {round} cannot keep what the plan promises: {error}") from None
 
     def _contribution(self, one: Sum, bound: BoundRound, state: State, what: str, attempt: int) -> Accumulator:
         """The own sums with the own share of the noise; what the round staged is on disk, put aside."""
-        staged = _Staged(self.memory.store(self.name) if what == "model" else None)
+        staged = Staged(self.memory.store(self.name) if what == "model" else None)
         out = one.contributor.contribute(one.summand, bound.spec, state, staged)
         if bound.noise == "distributed":
             for part in bound.spec.parts:
@@ -340,35 +340,40 @@ class NodeRounds:
             self.memory.put_record(record, {"round": bound.spec.index, "attempt": attempt, "final": False})
         return out
 
-    def _spend(self, ticket: Ticket | None) -> None:
+    def _sums(self, what: str, round: int) -> int:
+        """How many sums of this round have left by now; a job says how often each may be tried.
+
+        Raises:
+            ProtocolViolation: as many as it says. Each costs budget, and tells more of what is summed without noise.
+        """
+        left = int((self.memory.record(f"{self.name}.left") or {}).get(f"{what}/{round}", 0))
+        if left >= self.job.attempts:
+            raise ProtocolViolation(
+                f"round {round}: {left} attempts at it have had this member's sums, and the job says attempts = "
+                f"{self.job.attempts}; ask for another job"
+            )
+        return left
+
+    def _spend(self, ticket: Ticket | None, what: str, round: int, sums: int) -> None:
+        """Count a sum that is about to leave, and make its charge final."""
+        record = self.memory.record(f"{self.name}.left") or {}
+        self.memory.put_record(f"{self.name}.left", {**record, f"{what}/{round}": sums + 1})
         if ticket is not None:
             ticket.spend()
 
 
-class _Staged:
-    """A local store whose changes are put aside: nothing is final before the round is."""
-
-    def __init__(self, store: Kept | None) -> None:
-        self._store = store
-        self.values: dict[str, Array] = {}
-
-    def arrays(self) -> dict[str, Array]:
-        return {} if self._store is None else self._store.arrays()
-
-    def get(self, name: str) -> Array | None:
-        return None if self._store is None else self._store.get(name)
-
-    def stage(self, name: str, value: Array) -> None:
-        self.values[name] = value.copy()
-
-
-def told(error: CoterieError) -> str:
-    """What the coordinator may hear of an error: nothing that could come from the log or the ledger."""
-    if isinstance(error, (PeerError, SecureAggregationError, PlanError, ConfigError)):
+def told(error: Exception) -> str:
+    """What the coordinator may hear of an error: nothing that could come from the log, its files or the ledger."""
+    if isinstance(error, (PeerError, SecureAggregationError)):
         return str(error)[:500]
     if isinstance(error, LedgerError):
         return "its privacy budget does not allow this"
     return f"it failed ({type(error).__name__}); its operator can read why"
+
+
+def _natural(value: Any) -> TypeGuard[int]:
+    """Whether a value is the number of a round, or of an attempt at one."""
+    return type(value) is int and 0 <= value < 1 << 32
 
 
 def _return(ticket: Ticket | None, error: BaseException) -> None:

@@ -146,8 +146,8 @@ def about_sums(policy: Policy, job: JobView, own_users: int) -> Iterator[str]:
         )
     if own_users < policy.min_own_users:
         yield (
-            f"this node has {own_users} users for the job and asks for {policy.min_own_users} of its own "
-            f"(min_own_users in {FILE}); a sum of fewer is about few people: add data, or lower it"
+            f"this node has fewer users of its own than it asks for (min_own_users in {FILE}); a sum of few is about "
+            "few people: add data, or lower it"  # how many is nobody else's business: the coordinator reads this
         )
 
 

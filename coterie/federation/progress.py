@@ -73,9 +73,16 @@ class Progress:
                 self._now["dropouts"] = self._now.get("dropouts", 0) + 1
             self.event(f"{name}: {reason}")
 
+    def forgive(self, name: str) -> None:
+        """What a member failed at is mended."""
+        with self._lock:
+            self._member(name).last_error = ""
+
     def event(self, text: str) -> None:
         """Something that a person who comes later wants to have seen."""
         with self._lock:
+            if self._events and self._events[-1]["text"] == text:
+                self._events.pop()  # said again: the newest time is enough
             self._events.append({"time": self.clock(), "text": text})
 
     def round_done(self, record: dict[str, Any]) -> None:

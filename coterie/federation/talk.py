@@ -26,7 +26,8 @@ class Talk:
     """Exchanges of one occurrence of a job.
 
     `members` are the roster's identities (public keys) by name; `versions` has the protocol version of each that has
-    accepted the job; others are spoken to in the oldest. `stopping` is asked while waiting: a coordinator that is told to stop stops there.
+    accepted the job; others are spoken to in the oldest. `stopping` is asked while waiting: a coordinator that is told
+    to stop stops there.
     """
 
     transport: Transport
@@ -63,6 +64,8 @@ class Talk:
             self.progress.answered(name)
             try:
                 answer = open_envelope(reply, self.members[name], name, COORDINATOR, self.federation)
+                if answer.kind == FAILED and not answer.job:
+                    raise PeerError(f"could not read its message: {str(answer.header.get('reason'))[:500]}")
                 if (answer.number, answer.job) != (numbers[name], self.job):
                     raise PeerError(f"{name}: answered another message than it was sent")
             except PeerError as error:

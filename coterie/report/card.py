@@ -241,6 +241,8 @@ def _limits(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> list
             lines.append(_ROSTER)
     else:
         lines.append("- Cleaning, splitting and the choice of items looked at the logs as they are.")
+    if privacy.get("partners"):
+        lines.append(f"- {privacy['partners']}")
     return [
         *lines,
         "- Suggestions can reveal what was bought together; who may ask for them is for the operator to decide.",

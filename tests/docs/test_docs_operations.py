@@ -1,4 +1,4 @@
-"""The pages on running a federation are true: settings load, nginx takes its configurations, tests that are named exist."""
+"""The pages on running a federation are true: settings load, figures hold, and the tests that are named exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from coterie.federation.config import FederationConfig, NodeConfig
+from coterie.federation.jobsettings import JobSettings
 from coterie.federation.policy import Policy
+from coterie.privacy.accountant import epsilon
+from coterie.privacy.events import Event
+from coterie.privacy.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -76,7 +80,22 @@ def test_the_walk_through_names_the_defaults_of_a_policy() -> None:
     assert len(rows) > 4
     for key, shown in rows:
         default = Policy.model_fields[key].default
-        assert tomllib.loads(f"value = {shown}")["value"] == (list(default) if isinstance(default, tuple) else default), key
+        wanted = list(default) if isinstance(default, tuple) else default
+        assert tomllib.loads(f"value = {shown}")["value"] == wanted, key
+
+
+def test_the_walk_through_tells_what_its_trainings_cost_together() -> None:
+    page = PAGES["how-to/three-companies.md"]
+    (block,) = re.findall(r'^```{.toml title="hub/federation.toml"}\n(.*?)^```$', page, re.DOTALL | re.MULTILINE)
+    job = JobSettings.model_validate(tomllib.loads(block)["jobs"]["weekly"])
+    plan = Plan(epsilon=job.plan.epsilon, max_users=job.plan.max_users)
+    assert plan.delta is not None
+    assert plan.noise_multiplier is not None
+    spent = epsilon([Event(noise_multiplier=plan.noise_multiplier, count=job.times)], delta=plan.delta)
+    told = re.search(r"All (\d+) trainings together cost epsilon ([\d.]+)", page)
+    assert told is not None
+    assert (int(told[1]), float(told[2])) == (job.times, round(spent, 1))
+    assert spent < Policy.model_fields["max_epsilon_total"].default
 
 
 @pytest.mark.parametrize("name", list(PAGES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
@@ -80,14 +81,16 @@ def front(request: pytest.FixtureRequest, behind: Behind, tmp_path: Path) -> Ite
     if passes and not STREAM.exists():
         missing("nginx has no stream module (Debian: libnginx-mod-stream)")
     text = re.sub(r"^ *listen \[::\].*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"listen 443\b", f"listen 127.0.0.1:{port}", text).replace("127.0.0.1:9443", f"127.0.0.1:{behind.port}")
+    text = re.sub(r"listen 443\b", f"listen 127.0.0.1:{port}", text).replace(
+        "127.0.0.1:9443", f"127.0.0.1:{behind.port}"
+    )
     for name, file in (("fullchain", "server.pem"), ("key", "server.key"), ("ca", "ca.pem")):
         text = text.replace(f"/etc/ssl/train/{name}.pem", str(tmp_path / file))
     head = f"load_module {STREAM};\n" if passes else ""
     head += f"daemon off; pid {tmp_path}/nginx.pid; worker_processes 1; events {{ worker_connections 64; }}\n"
     whole = text if passes else f"http {{ access_log off; {TEMPORARY} {text} }}"
     (tmp_path / "nginx.conf").write_text(f"{head}error_log {tmp_path}/error.log;\n{whole}")
-    command = [nginx, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log"]
+    command = [nginx, "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf", "-e", f"{tmp_path}/error.log"]
     tried = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
     assert tried.returncode == 0, tried.stderr
     assert "[warn]" not in tried.stderr
@@ -113,9 +116,13 @@ def test_what_nodes_sign_arrives_as_it_was_sent(front: int, behind: Behind) -> N
 class Resolved(HTTPSConnection):
     """A connection that asks for HOST, and goes to this machine for it."""
 
+    def __init__(self, port: int, trusted: ssl.SSLContext) -> None:
+        super().__init__(HOST, port, timeout=10)
+        self.trusted = trusted
+
     def connect(self) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", self.port), 10)
-        self.sock = self._context.wrap_socket(self.sock, server_hostname=HOST)
+        plain = socket.create_connection(("127.0.0.1", self.port), 10)
+        self.sock = self.trusted.wrap_socket(plain, server_hostname=HOST)
 
 
 def asked(
@@ -123,11 +130,12 @@ def asked(
 ) -> tuple[int, bytes, bytes | None]:
     """Status, answer, and the certificate that was shown; trusting the federation's authority alone."""
     trusted = ssl.create_default_context(cafile=str(behind.files.ca))
-    connection = Resolved(HOST, port, timeout=10, context=trusted)
+    connection = Resolved(port, trusted)
     try:
         connection.request("POST", "/v1/fleet/push-object", body, headers or {})
+        certificate = connection.sock.getpeercert(binary_form=True)
         response = connection.getresponse()
-        return response.status, response.read(), connection.sock.getpeercert(binary_form=True)
+        return response.status, response.read(), certificate
     finally:
         connection.close()
 
@@ -139,9 +147,7 @@ def free_port() -> int:
 
 def wait_for(port: int) -> None:
     for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
-        except OSError:
-            time.sleep(0.02)
+        time.sleep(0.02)
     raise AssertionError("nginx does not listen")

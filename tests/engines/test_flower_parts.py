@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import ssl
 import stat
 from pathlib import Path
@@ -22,6 +23,7 @@ from coterie.engines.flower.errors import PORT_TAKEN, UNKNOWN_KEY, explain
 from coterie.engines.flower.loopback import LoopbackTls
 from coterie.engines.flower.payload import SHORT, packed, unpacked
 from coterie.engines.flower.seats import Seats
+from coterie.engines.flower.users import Users
 from coterie.errors import ConfigError, DataError, MissingExtra
 
 
@@ -118,6 +120,44 @@ def test_the_certificate_of_this_machine_is_for_this_machine_alone(tmp_path: Pat
     assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
     assert stat.S_IMODE(made.key.stat().st_mode) == 0o600
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(made.certificate, made.key)
+
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+
+def table(folder: Path, uid: int, *, six: bool = False) -> Path:
+    """What Linux would list: a listener at port 8000, and a connection from port 5000 to it by a user."""
+    net = folder / f"net{uid}{six}"
+    net.mkdir()
+    listener = "   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n"
+    address = "0000000000000000FFFF00000100007F" if six else "0100007F"
+    row = f"   1: {address}:1388 {address}:1F40 01 00000000:00000000 02:00000000 00000000  {uid}  0 2 2\n"
+    (net / "tcp").write_text(HEAD + listener + ("" if six else row))
+    (net / "tcp6").write_text(HEAD + (row if six else ""))
+    return net
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_whose_process_is_at_the_other_end(tmp_path: Path, six: bool) -> None:
+    own, other = os.getuid(), os.getuid() + 1
+    assert Users.of(8000, table(tmp_path, own, six=six)).ours(5000)
+    assert not Users.of(8000, table(tmp_path, other, six=six)).ours(5000)
+    assert not Users.of(8000, tmp_path / f"net{own}{six}").ours(5001)
+
+
+def test_where_nothing_can_be_told_nobody_is_refused(tmp_path: Path) -> None:
+    assert Users.of(8000, tmp_path / "no proc").ours(5000)
+    assert Users.of(9000, table(tmp_path, os.getuid() + 1)).ours(5000)  # a list without our own socket is none
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="this system does not list sockets")
+def test_a_connection_of_our_own_is_known_to_be_ours() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        users = Users.of(server.getsockname()[1])
+        with socket.create_connection(server.getsockname()) as client:
+            assert users.known
+            assert users.ours(client.getsockname()[1])
+            assert not users.ours(1)
 
 
 @pytest.mark.parametrize(

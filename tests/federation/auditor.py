@@ -1,4 +1,4 @@
-"""What must hold of a federation whatever has happened to it: sums, charges, attempts, egress logs, what stayed at home.
+"""What must hold of a federation whatever has happened to it: sums, charges, attempts, egress logs.
 
 Nothing here asks the parties what they believe: messages are read as they travelled, sums are made anew from the logs.
 """
@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from coterie.federation.network import KEYS, PLAIN, SHARES, SIGNATURES, SUM, SUR
 from coterie.federation.release import Leave, nothing
 from coterie.federation.roster import COORDINATOR
 from coterie.privacy.ledger_tables import SPENT
-from coterie.privacy.plan import BoundRound, Plan
+from coterie.privacy.plan import BoundRound
 from coterie.ring import Accumulator, decode
 from coterie.types import Integers, State, Summand, Total
 from tests.federation.loopback import Federation, Site
+from tests.federation.tinydesk import ITEMS
 
 STRAY = 8.0  # standard deviations of noise that no sum is off
 
@@ -57,16 +59,17 @@ class Seen:
     state: State
     total: Total
     members: tuple[str, ...]
+    attempt: int
 
 
 class Witness(NetworkEngine):
-    """A `NetworkEngine` whose sums are shown to `told` as soon as they are there."""
+    """A `NetworkEngine` whose sums are shown to `look` as soon as they are there."""
 
-    told: Callable[[Seen], None]
+    look: Callable[[Seen], None]
 
     def collect(self, summand: Summand, bound: BoundRound, state: State, leave: Leave = nothing) -> Total:
         total = super().collect(summand, bound, state, leave)
-        self.told(Seen(self.what, summand, bound, state, total, self._summed))
+        self.look(Seen(self.what, summand, bound, state, total, self._summed, self.done[-1][1]))
         return total
 
     def _masked(self, session: Any, *rest: Any) -> tuple[Integers, int]:
@@ -84,15 +87,15 @@ def watch(federation: Federation) -> list[Seen]:
     """From now on every sum of the federation is made anew from the logs, and compared; gives those that were."""
     seen: list[Seen] = []
 
-    def told(one: Seen) -> None:
+    def look(one: Seen) -> None:
         check_sum(federation, one)
         seen.append(one)
 
     class Watched(Conductor):
-        def _network(self, what: str, plan: Plan) -> NetworkEngine:
-            engine = super()._network(what, plan)
+        def _network(self, *what: Any) -> NetworkEngine:
+            engine = super()._network(*what)
             witness = Witness(**{one.name: getattr(engine, one.name) for one in fields(engine) if one.init})
-            witness.told = told
+            witness.look = look
             return witness
 
     federation.conducting = Watched
@@ -116,9 +119,12 @@ def messages_of(federation: Federation, name: str | None = None) -> Iterator[tup
         if reply is None or reply in known or name not in (None, member):
             continue
         known.add(reply)
-        answer = open_envelope(reply, federation.roster.publics[member], member, COORDINATOR, own)
+        answer = _opened(reply, federation.roster.publics[member], member, COORDINATOR, own)
         if answer.job:
-            yield member, open_envelope(message, public, COORDINATOR, member, own), answer
+            yield member, _opened(message, public, COORDINATOR, member, own), answer
+
+
+_opened = lru_cache(maxsize=2000)(open_envelope)  # the same messages are looked at for several reasons
 
 
 def steps_of(federation: Federation) -> Iterator[Step]:
@@ -149,7 +155,7 @@ def _own(federation: Federation, site: Site, seen: Seen) -> Integers:
     work, spec = site.desk.works[-1] if site.desk.works else None, seen.bound.spec
     if seen.what == "carriers":
         carried = set(site.desk.assortment(private=False).items)
-        return np.array([item in carried for item in federation.given.items], np.int64)
+        return np.array([item in carried for item in ITEMS], np.int64)
     if seen.what == "comparison":
         alone = work.evaluate(None, seen.state, None)
         return MetricsInput.of_comparison(alone).contribute(seen.summand, spec, seen.state).flat
@@ -174,8 +180,10 @@ def check_egress(federation: Federation, site: Site, *, killed: bool) -> None:
     """The log has a line for each answer that left, in order, with its length and hash."""
     assert verify(site.egress.path).ok
     noted = [(line.bytes, line.sha256) for line in read(site.egress.path)]
-    replies = dict.fromkeys(r for name, _, r in federation.transport.heard if name == site.name and r is not None)
-    left = [(len(reply), hashlib.sha256(reply).hexdigest()) for reply in replies]
+    replies = [reply for name, _, reply in federation.transport.heard if name == site.name and reply is not None]
+    # The same answer may leave several times, and may be noted each time.
+    noted = list(dict.fromkeys(noted))
+    left = list(dict.fromkeys((len(reply), hashlib.sha256(reply).hexdigest()) for reply in replies))
     if killed:
         rest = iter(noted)
         assert all(one in rest for one in left), "an answer left that is not in the egress log, or out of order"

@@ -62,4 +62,4 @@ def bury(ledger: Path) -> None:
     if ledger.exists():
         gone = f"{this_process().rpartition('/')[0]}/1"
         with closing(sqlite3.connect(ledger)) as connection, connection:
-            connection.execute(f"UPDATE {charges.name} SET owner = ? WHERE state = ?", (gone, RESERVED))  # noqa: S608
+            connection.execute(f"UPDATE {charges.name} SET owner = ? WHERE state = ?", (gone, RESERVED))

@@ -175,6 +175,7 @@ class CoordinatorNet:
         return superlink.Config(
             network=self._network.fileno(),
             local=self._local.fileno(),
+            local_port=self._local.getsockname()[1],
             certificate=str(self._tls.certificate.resolve()),
             key=str(self._tls.key.resolve()),
             local_certificate=str(local.certificate),

@@ -15,7 +15,7 @@ LOOK = 1.0  # seconds between two looks who is connected
 
 
 class Directory:
-    """The seats in a file, and who sits on them. SuperLink reads the file when it starts, before anybody can connect."""
+    """The seats in a file, and who sits on them. SuperLink reads the file before it lets anybody connect."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

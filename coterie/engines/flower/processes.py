@@ -147,6 +147,7 @@ class Child:
             stderr=subprocess.STDOUT,
             env=self._environment,
             pass_fds=self._pass_fds,
+            umask=0o077,  # what it writes is for this user alone
             start_new_session=True,  # a Ctrl-C at the terminal is for us, and what it starts is in its group
         )
 

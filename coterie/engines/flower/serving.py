@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coterie.engines.flower.asgi import App
+from coterie.engines.flower.users import Users
 
 RENEWED = 30.0  # seconds between two looks whether a certificate was renewed
 
@@ -23,13 +25,17 @@ _log = logging.getLogger("flwr")
 
 @dataclass(frozen=True)
 class Served:
-    """An app, the file descriptor of the socket where it is served, and its certificate and key (PEM files)."""
+    """An app, the file descriptor of the socket where it is served, and its certificate and key (PEM files).
+
+    Where `users` is given, connections of processes of other users of this machine are closed.
+    """
 
     app: App
     socket: int
     certificate: str
     key: str
     lifespan: bool = False
+    users: Users | None = None
 
 
 def serve(*served: Served) -> None:
@@ -57,9 +63,28 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _OwnProtocol(HttpToolsProtocol):
+    """Speaks HTTP with our own processes, and with those of other users of this machine not at all."""
+
+    users: Users
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._refused = not self.users.ours(transport.get_extra_info("peername")[1])
+        if self._refused:
+            transport.abort()
+        else:
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._refused:
+            super().connection_lost(exc)
+
+
 def _server(served: Served) -> uvicorn.Server:
+    protocol = HttpToolsProtocol if served.users is None else type("_Own", (_OwnProtocol,), {"users": served.users})
     config = uvicorn.Config(
         served.app,
+        http=protocol,
         ssl_certfile=served.certificate,
         ssl_keyfile=served.key,
         lifespan="on" if served.lifespan else "off",

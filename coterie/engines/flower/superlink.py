@@ -28,6 +28,7 @@ from coterie.engines.flower.gate import Ask, Bells, LocalGate, NetworkGate
 from coterie.engines.flower.pace import Pace
 from coterie.engines.flower.seats import Seats
 from coterie.engines.flower.serving import Served, serve
+from coterie.engines.flower.users import Users
 from coterie.errors import CoterieError, UsageError
 from coterie.federation.link import call
 from coterie.files import write_private
@@ -41,6 +42,7 @@ class Config:
 
     network: int
     local: int
+    local_port: int
     certificate: str
     key: str
     local_certificate: str
@@ -65,10 +67,11 @@ def main() -> None:
     _seat(state, Seats.read(Path(config.seats)))
     bells, secret = Bells(), Path(config.secret).read_bytes()
     local = LocalGate(app, secret.hex().encode(), bells)
+    users = Users.of(config.local_port)
     limits = Pace(config.per_minute), config.message_bytes
     network = NetworkGate(app, _front(Path(config.front)), _Presence(state), bells, *limits)
     serve(
-        Served(local, config.local, config.local_certificate, config.local_key, lifespan=True),
+        Served(local, config.local, config.local_certificate, config.local_key, lifespan=True, users=users),
         Served(network, config.network, config.certificate, config.key),
     )
 
