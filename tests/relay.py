@@ -21,6 +21,8 @@ class Relay:
         self.connects: list[str] = []  # what a proxy was asked for
         self.up = self.down = 0  # bytes to the server, and from it
         self.seen = bytearray()  # the first bytes to the server
+        self.blocked = False  # nobody gets through: the network is parted here
+        self.garbles = 0  # so many of the next pieces to the server have a bit turned over
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -52,6 +54,8 @@ class Relay:
 
     def _connect(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client:
+            if self.blocked:
+                return
             if self._proxy:
                 asked = b""
                 while not asked.endswith(b"\r\n\r\n"):
@@ -71,6 +75,9 @@ class Relay:
     def _pass(self, source: socket.socket, target: socket.socket, way: str) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if way == "up" and self.garbles:
+                    self.garbles -= 1
+                    data = bytes([*data[:-1], data[-1] ^ 1])
                 target.sendall(data)
                 with self._lock:
                     setattr(self, way, getattr(self, way) + len(data))

@@ -33,7 +33,7 @@ from coterie.federation.checkpoint import Checkpoints
 from coterie.federation.envelope import Envelope
 from coterie.federation.job import Job, grounds
 from coterie.federation.loop import run_rounds
-from coterie.federation.network import Journal, NetworkEngine
+from coterie.federation.network import Done, Journal, NetworkEngine, mine
 from coterie.federation.release import Exit
 from coterie.federation.talk import Content, Talk
 from coterie.files import append_line, read_bytes, write_bytes
@@ -183,7 +183,7 @@ class Conductor:
         start = carriers.start(len(agreed.items))
         engine = self._network("carriers", plan)
         state = run_rounds(carriers, start, engine, plan, what="carriers")
-        return agreed.count(state["carriers"], engine.finishers)
+        return agreed.count(state["carriers"], len(engine.done[-1].members))
 
     def _begin(self, agreed: Agreed, *, final: bool = True) -> None:
         """Send what was agreed; members align their logs with it and set their budget aside."""
@@ -230,7 +230,7 @@ class Conductor:
 
         def keep(bound: BoundRound, total: Total, state: State) -> None:
             record = round_record(STAGE, bound, total) | {"real_masks": bound.aggregation == "secure"}
-            record["attempt"] = engine.done[-1][1]
+            record |= {"attempt": engine.done[-1].attempt, "members": engine.done[-1].members}
             self._records.append(record)
             append_line(self.folder / ROUNDS_FILE, json.dumps(record))
             checkpoints.save(STAGE, state)
@@ -283,7 +283,7 @@ class Conductor:
         online = self.talk.transport.online()
         there = [name for name in sorted(self._begun - self._has_model) if name in online]
         blobs = {name: read_bytes(self.folder / name) for name in SENT}
-        contents: dict[str, Content] = {name: ({"done": self._done}, blobs) for name in there}
+        contents: dict[str, Content] = {name: ({"done": mine(self._done, name)}, blobs) for name in there}
 
         def everybody(answered: frozenset[str]) -> bool:
             gone = set(there) - set(self.talk.transport.online())
@@ -298,9 +298,9 @@ class Conductor:
                 self.talk.progress.fault(name, words_of(answer), dropped=False)
 
     @property
-    def _done(self) -> list[tuple[int, int]]:
-        """Round and attempt of each sum that the model is made of."""
-        return [(record["round"], record["attempt"]) for record in self._records]
+    def _done(self) -> list[Done]:
+        """The sums that the model is made of."""
+        return [Done(one["round"], one["attempt"], tuple(one["members"])) for one in self._records]
 
     def _report(self, run: Run, way: Exit) -> None:
         """What members report of the model's worth: sums over users and over organisations, and nothing else."""

@@ -7,6 +7,7 @@ and in the jobs' folders, so that a daemon that was killed goes on where it was.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import threading
@@ -30,7 +31,7 @@ from coterie.federation.filelock import locked
 from coterie.federation.identity import Identities
 from coterie.federation.job import DAY, Job, read_job, sign_job
 from coterie.federation.jobsettings import JobSettings
-from coterie.federation.journal import OPEN, FederationJournal, JobRecord
+from coterie.federation.journal import OPEN, FederationJournal, JobRecord, JobState
 from coterie.federation.leaving import read_leaving
 from coterie.federation.link import LinkServer
 from coterie.federation.members import Members
@@ -47,9 +48,12 @@ from coterie.storage import Storage
 SOCKET = Path("run") / "control.sock"
 PAUSE = 0.5  # seconds between looks at what is due
 UP_WITHIN = 90.0  # seconds for Flower's processes to come up
+FEWEST = 2  # members of a job
 LIFE_DAYS = 30  # how long a job may be run after it was signed, beyond its last recurrence
 PATHS = ("/coterie/v1/enrol", "/coterie/v1/leave", "/coterie/v1/roster")
 _VARYING = ("id", "created", "expires")  # what differs between two signatures of one wish
+
+_log = logging.getLogger(__name__)
 
 
 def quietly(text: str) -> None:
@@ -211,7 +215,9 @@ class Coordinator:
         })  # fmt: skip
 
     def _same(self, record: JobRecord, settings: JobSettings) -> bool:
-        """Whether a signed job says what the settings and the roster say now."""
+        """Whether a signed job says what the settings and the roster say now; no job is signed for fewer than two."""
+        if len(self.members.roster()) < FEWEST:
+            return True
         wanted = self._job(record.name, settings).model_dump(mode="json")
         try:
             signed = read_job(record.spec, self.identities.public).model_dump(mode="json")
@@ -223,9 +229,7 @@ class Coordinator:
         try:
             conductor = self._conductor(record, read_job(record.spec, self.identities.public))
         except CoterieError as error:
-            self._failed.append(record.id)
-            self.journal.become(record.id, "failed", str(error))
-            self.notify(f"{record.id}: failed: {error}")
+            self._note_failed(record.id, "failed", str(error))
             return
         self.journal.become(record.id, "running")
         self.notify(f"{record.id}: {'goes on' if record.state == 'running' else 'begins'}")
@@ -234,19 +238,35 @@ class Coordinator:
         except CoterieError as error:
             if self._stop.is_set():
                 return  # it is still running: the next start takes it up
-            state = "stopped" if record.id in self._stopped_jobs else "failed"
-            self._failed.append(record.id)
-            self._last_error = str(error)
-            self._ended(conductor, record.id, state, str(error))
+            state: JobState = "stopped" if record.id in self._stopped_jobs else "failed"
+            self._note_failed(record.id, state, str(error))
+            conductor.end(state, str(error))
             return
-        self._ended(conductor, record.id, "done", "")
+        except Exception as error:  # noqa: BLE001 - whatever a member made of our fault, the jobs of others go on
+            _log.exception("%s: failed", record.id)
+            self._note_failed(record.id, "failed", f"{type(error).__name__}: {error}; the log has more")
+            conductor.end("failed", "a fault at the coordinator")
+            return
+        self.journal.become(record.id, "done")
+        conductor.end("done")
         self.notify(f"{record.id}: done: {run.path}")
 
-    def _ended(self, conductor: Conductor, id: str, state: Any, reason: str) -> None:
+    def _note_failed(self, id: str, state: JobState, reason: str) -> None:
+        self._failed.append(id)
+        self._last_error = reason
         self.journal.become(id, state, reason)
-        if reason:
-            self.notify(f"{id}: {state}: {reason}")
-        conductor.end(state, reason)
+        self.notify(f"{id}: {state}: {reason}")
+
+    def _stop_job(self, id: str) -> None:
+        """Stop a job that runs or waits; of one that comes again, the next occurrence is over before it begins."""
+        record = self.journal.job(id)
+        self._stopped_jobs.add(id)
+        settings = self.config.jobs.get(record.name)
+        if record.state in OPEN or settings is None or (due := self._due(record.name, settings, now=None)) is None:
+            return
+        if due[1] is not None and due[1].id == id:
+            following = self._new(record.name, settings, *due)
+            self.journal.become(following.id, "stopped", "stopped by the coordinator's operator before it began")
 
     def _conductor(self, record: JobRecord, job: Job) -> Conductor:
         roster = self.members.roster(job.roster_sha256)
@@ -339,8 +359,7 @@ class Coordinator:
             case "stop":
                 self.stop()
             case "stop-job":
-                self.journal.job(asked["job"])
-                self._stopped_jobs.add(asked["job"])
+                self._stop_job(asked["job"])
             case "start-job":
                 self._settings(asked["job"])
                 self._asked.append(asked["job"])

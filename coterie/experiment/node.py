@@ -45,6 +45,7 @@ from coterie.federation.carriers import Carriers
 from coterie.federation.checkpoint import load_state, state_digest
 from coterie.federation.envelope import PROTOCOLS, Envelope, canonical, open_envelope
 from coterie.federation.job import Job, grounds, read_job
+from coterie.federation.network import is_in
 from coterie.federation.node_rounds import Leaving, NodeRounds, Sum, told
 from coterie.federation.nodeagreement import NodeAgreement
 from coterie.federation.policy import Policy
@@ -364,7 +365,7 @@ class Node:
             shutil.rmtree(own)
         if taken.job.evaluate:
             facts = {"job": taken.name, "scope": "federation", "privacy": read_json(joint / "result.json")["privacy"]}
-            counted = taken.rounds.in_sum(asked.header.get("done"))
+            counted = is_in(asked.header.get("done"), state.round - 1)
             taken.result = taken.work.evaluate(model, state, own, in_sum=counted, facts=facts)
             self.vault.put_record("gain", {"job": taken.name, "sentence": taken.result.sentence})
             self.notify(f"{taken.name}: {taken.result.sentence}")

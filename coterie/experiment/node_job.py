@@ -102,13 +102,19 @@ class Carried:
 
 
 def check_agreed(job: Job, agreed: Agreed, *, final: bool) -> None:
-    """Refuse items that fewer members carry than the job says, or that were agreed in another way.
+    """Refuse items that fewer members carry than the job says, or that were agreed in another way or by others.
+
+    Not `final` are those of which it is still to be counted who carries them.
 
     Raises:
         ProtocolViolation: they are such items.
     """
     if agreed.mode != job.catalogue or agreed.min_carriers < job.min_carriers:
         raise ProtocolViolation("the items were not agreed as the job says; the coordinator changed mode or carriers")
+    if agreed.members > len(job.members):
+        raise ProtocolViolation(f"{agreed.members} members are said to have agreed on items, of {len(job.members)}")
+    if not final and (agreed.counted or job.catalogue != "given"):
+        raise ProtocolViolation("the coordinator would count who carries items of which that is known")
     if final and not agreed.counted:
         raise ProtocolViolation("the coordinator did not count who carries the items, as min_carriers demands")
 

@@ -95,10 +95,16 @@ def _strangers(job: Job, roster: Roster, policy: Policy, own: Self) -> Iterator[
     strangers = [
         str(one) for one in roster.members if one.name in job.members and (one.name, one.fingerprint) not in known
     ]
+    remedy = "compare fingerprints with their owners and pin them (coterie node policy pin NAME FINGERPRINT)"
     if strangers and job.whole_plan.aggregation == "secure":
         yield (
             f"the job sums {', '.join(strangers)} too, and this node masks with nobody whose identity is not pinned: "
-            "compare fingerprints with their owners and pin them (coterie node policy pin NAME FINGERPRINT)"
+            f"{remedy}"
+        )
+    if strangers and job.catalogue == "hashed":
+        yield (
+            f"the key of the hashes of items would be shared with {', '.join(strangers)}, whose identity is not pinned "
+            f"here: {remedy}"
         )
 
 
@@ -132,6 +138,10 @@ class Viewed:
     @property
     def delta(self) -> float | None:
         return self.job.whole_plan.delta
+
+    @property
+    def max_colluding(self) -> int:
+        return self.job.whole_plan.max_colluding
 
     @property
     def min_clients(self) -> int:

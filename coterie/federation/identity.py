@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from coterie.errors import ConfigError, DataError
+from coterie.errors import ConfigError, DataError, EnvironmentFault
 from coterie.files import read_bytes, require_private, write_private
 from coterie.secure.keys import Identity, fingerprint
 
@@ -41,6 +41,7 @@ class Identities:
             EnvironmentFault: it cannot be read or written.
         """
         if create:
+            _make_folder(folder)
             _make(folder / IDENTITY, _new_identity)
             _make(folder / TRANSPORT, _new_transport)
         return cls(folder, _identity(folder / IDENTITY), _transport(folder / TRANSPORT))
@@ -80,6 +81,14 @@ def check_transport(line: str) -> str:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise DataError(f"a transport key must be an OpenSSH line 'ecdsa-sha2-nistp384 AAAA...', got {line[:40]!r}")
     return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def _make_folder(folder: Path) -> None:
+    """A folder that its owner alone may look into, if it is new: models made of own rows will lie in it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{folder}: the folder cannot be made: {error.strerror or error}") from None
 
 
 def _identity(path: Path) -> Identity:

@@ -58,6 +58,25 @@ class Task:
         return {"what": one.what, "round": one.round, "attempt": one.attempt, "step": self.step}
 
 
+@dataclass(frozen=True)
+class Done:
+    """A sum that is made: which round and attempt, and whose parts are in it."""
+
+    round: int
+    attempt: int
+    members: tuple[str, ...]
+
+
+def mine(done: Sequence[Done], name: str) -> list[tuple[int, int]]:
+    """Round and attempt of each sum that a member's part is in: what it is told, and makes final."""
+    return [(one.round, one.attempt) for one in done if name in one.members]
+
+
+def is_in(done: Any, round: int) -> bool:
+    """Whether a member that was told `mine` is in the sum of a round."""
+    return isinstance(done, list) and any(isinstance(one, list) and one[:1] == [round] for one in done)
+
+
 @dataclass
 class NetworkEngine:
     """`coterie.federation.loop.RoundEngine` over the members of a roster; `what` names the sum: model, metrics, ..."""
@@ -69,9 +88,8 @@ class NetworkEngine:
     what: str = "model"
     alike: bytes = b""
     """What members were told alike: `coterie.federation.job.grounds`."""
-    done: list[tuple[int, int]] = field(default_factory=list)
-    """Round and attempt of each sum that the model is made of: what members then make final."""
-    finishers: int = 0
+    done: list[Done] = field(default_factory=list)
+    """The sums that the model is made of: what members then make final."""
     """How many members are in the last sum."""
     gathered: Callable[[], None] = nothing
     """Called once enough members are there, before each attempt."""
@@ -121,14 +139,16 @@ class NetworkEngine:
             self._drop_next()
             raise
         self.journal.close_attempt(session.name, session.round, session.attempt, "done")
-        self.done.append((session.round, session.attempt))
-        self.finishers = finishers
-        return self._total(bound, integers, finishers)
+        self.done.append(Done(session.round, session.attempt, finishers))
+        return self._total(bound, integers, len(finishers))
 
     def _masked(
         self, session: _Session, summand: Summand, bound: BoundRound, state: State, leave: Leave
-    ) -> tuple[Integers, int]:
-        """The three exchanges of a warm round; those that open the next round ride on the last two."""
+    ) -> tuple[Integers, tuple[str, ...]]:
+        """The three exchanges of a warm round; those that open the next round ride on the last two.
+
+        Gives the sum, and whose parts are in it.
+        """
         server = session.secure
         size = sum(part.size for part in bound.spec.parts)
         shares = server.advance(Summed(state_digest(state), size))
@@ -147,24 +167,29 @@ class NetworkEngine:
             self._next = after
         self._exchange(tasks)
         server.advance()
-        return server.total(), len(server.survivors)
+        return server.total(), tuple(session.names[at] for at in sorted(server.survivors))
 
-    def _in_the_clear(self, session: _Session, bound: BoundRound, state: State, leave: Leave) -> tuple[Integers, int]:
+    def _in_the_clear(
+        self, session: _Session, bound: BoundRound, state: State, leave: Leave
+    ) -> tuple[Integers, tuple[str, ...]]:
         """One exchange: every member's own sums, which the coordinator sees."""
         size = sum(part.size for part in bound.spec.parts)
         leave()
         self._exchange({name: [Task(session, PLAIN, b"")] for name in self._there()}, pack_state(state))
         total = np.zeros(size, np.int64)
+        finishers = list[str]()
         for name, vector in session.vectors.items():
             if len(vector) != 8 * size:
-                raise SecureAggregationError(f"{name} sent {len(vector)} bytes, not {8 * size}")
+                self.talk.progress.fault(name, f"sent sums of {len(vector)} bytes, not {8 * size}")
+                continue
             np.add(total, np.frombuffer(vector, "<i8"), out=total)
-        if len(session.vectors) < bound.min_clients:
+            finishers.append(name)
+        if len(finishers) < bound.min_clients:
             raise SecureAggregationError(
-                f"{len(session.vectors)} of {self.clients} members sent their sums, fewer than min_clients = "
+                f"{len(finishers)} of {self.clients} members sent their sums, fewer than min_clients = "
                 f"{bound.min_clients}"
             )
-        return total, len(session.vectors)
+        return total, tuple(finishers)
 
     def _total(self, bound: BoundRound, integers: Integers, finishers: int) -> Total:
         out = Accumulator(bound.spec, integers)
@@ -255,7 +280,7 @@ class NetworkEngine:
         one = next(iter(tasks.values()))[0]
         where = {"round": one.session.round, "attempt": one.session.attempt, "what": self.what}
         self.talk.progress.phase(SAID[one.step], tasks, self.job.phase_seconds, **where)
-        contents = {name: self._content(asked, state) for name, asked in tasks.items()}
+        contents = {name: self._content(name, asked, state) for name, asked in tasks.items()}
         for name, answer in self.talk.ask(ROUND, contents, self.job.phase_seconds):
             if answer.kind in (FAILED, REFUSED):
                 self.talk.progress.fault(name, _reason(answer.header))
@@ -266,11 +291,11 @@ class NetworkEngine:
                 self.talk.progress.fault(name, str(error))
         self.talk.check_stop()
 
-    def _content(self, tasks: Sequence[Task], state: bytes) -> Content:
+    def _content(self, name: str, tasks: Sequence[Task], state: bytes) -> Content:
         blobs: dict[str, Any] = {str(at): task.message for at, task in enumerate(tasks)}
         if state:
             blobs["state"] = state
-        done = self.done if self.what == "model" else []
+        done = mine(self.done, name) if self.what == "model" else []
         return {"tasks": [task.head() for task in tasks], "done": done}, blobs
 
     def _take(self, name: str, tasks: Sequence[Task], header: Mapping[str, Any], blobs: Mapping[str, Any]) -> None:

@@ -147,7 +147,8 @@ class NodeRounds:
     def settle(self, done: Any) -> None:
         """Make final what an attempt has staged here, if it is one of those that became the model.
 
-        `done` lists them all, as [round, attempt]: who was away when a round ended hears of it whenever it is back.
+        `done` lists, as [round, attempt], all whose sum this member's part is in: who was away when a round ended hears
+        of it whenever it is back.
         """
         record = self.memory.record(f"{self.name}{HELD}")
         if record is None or record["final"] or not isinstance(done, list):
@@ -200,7 +201,6 @@ class NodeRounds:
                 return self._sum(attempt, client, what, round, message, state)
             case "survivors":
                 reply = client.sign(message)
-                self._note_sum(what, round, attempt.number)
             case _:
                 reply = client.unmask(message)
         self.left(Leaving(step, CONTAINS[step], round))
@@ -224,16 +224,6 @@ class NodeRounds:
         self._forget_others(what, round)
         begun = self._open[what, round] = _Attempt(number, client)
         return begun
-
-    def in_sum(self, done: Any) -> bool:
-        """Whether this member's part is in the last sum of the model; `done` as for `settle`."""
-        record = self.memory.record(f"{self.name}.sums") or {}
-        return isinstance(done, list) and record.get("model") in done[-1:]
-
-    def _note_sum(self, what: str, round: int, number: int) -> None:
-        """Remember that the own part is among those that are unmasked."""
-        record = self.memory.record(f"{self.name}.sums") or {}
-        self.memory.put_record(f"{self.name}.sums", {**record, what: [round, number]})
 
     def _claim(self, what: str, round: int, number: int) -> None:
         record = self.memory.record(f"{self.name}.attempts") or {}

@@ -58,6 +58,18 @@ class Policy(Section):
         '"none" for no limit.',
     )
     max_epsilon_month: float | Literal["none"] = Field(4.0, description='The same in any 30 days. "none" for no limit.')
+    max_delta: float = Field(
+        1e-4,
+        gt=0,
+        le=0.01,
+        description="Largest delta of a job: how likely its epsilon may fail. Choose less than 1 / your users.",
+    )
+    colluding: int = Field(
+        1,
+        ge=0,
+        description="How many other members might help the coordinator: noise that members add (distributed) must hide "
+        "enough without theirs (max_colluding of a job).",
+    )
     min_clients: int = Field(
         3,
         ge=2,

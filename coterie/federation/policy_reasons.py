@@ -44,6 +44,10 @@ class JobView(Protocol):
         """At which epsilon is stated; None without differential privacy."""
 
     @property
+    def max_colluding(self) -> int:
+        """How many members' shares of distributed noise are not counted on."""
+
+    @property
     def min_clients(self) -> int:
         """Fewest members in any sum."""
 
@@ -108,6 +112,16 @@ def about_epsilon(policy: Policy, job: JobView) -> Iterator[str]:
     if job.epsilon is None or job.delta is None:
         yield "the job has noise and states no epsilon and delta for it; ask for a plan that does"
         return
+    if job.delta > policy.max_delta:
+        yield (
+            f"the job's delta is {job.delta:.3g} and at most {policy.max_delta:.3g} is allowed here (max_delta in "
+            f"{FILE}); ask for a plan with that, or a larger max_users"
+        )
+    if job.noise == "distributed" and job.max_colluding < policy.colluding:
+        yield (
+            f"the job's noise counts on all members but max_colluding = {job.max_colluding} and this node on all but "
+            f"{policy.colluding} (colluding in {FILE}); ask for a plan with that"
+        )
     for key in ("max_epsilon_total", "max_epsilon_month"):
         limit = getattr(policy, key)
         if limit != "none" and job.epsilon > limit:

@@ -30,6 +30,7 @@ class Job:
     noise: str = "distributed"
     epsilon: float | None = 2.0
     delta: float | None = 1e-6
+    max_colluding: int = 1
     min_clients: int = 3
     coordinator: str = FEDERATION
     catalogue: str = "union"

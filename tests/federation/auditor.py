@@ -69,18 +69,8 @@ class Witness(NetworkEngine):
 
     def collect(self, summand: Summand, bound: BoundRound, state: State, leave: Leave = nothing) -> Total:
         total = super().collect(summand, bound, state, leave)
-        self.look(Seen(self.what, summand, bound, state, total, self._summed, self.done[-1][1]))
+        self.look(Seen(self.what, summand, bound, state, total, self.done[-1].members, self.done[-1].attempt))
         return total
-
-    def _masked(self, session: Any, *rest: Any) -> tuple[Integers, int]:
-        found = super()._masked(session, *rest)
-        self._summed = tuple(session.names[at] for at in sorted(session.secure.survivors))
-        return found
-
-    def _in_the_clear(self, session: Any, *rest: Any) -> tuple[Integers, int]:
-        found = super()._in_the_clear(session, *rest)
-        self._summed = tuple(session.vectors)
-        return found
 
 
 def watch(federation: Federation) -> list[Seen]:

@@ -31,7 +31,7 @@ from coterie.engines.flower.serving import Served, serve
 from coterie.engines.flower.users import Users
 from coterie.errors import CoterieError, UsageError
 from coterie.federation.link import call
-from coterie.files import write_private
+from coterie.files import write_bytes, write_private
 
 ANSWERED_WITHIN = 30.0  # seconds for the daemon to answer a request to enrol
 
@@ -62,7 +62,10 @@ class Config:
 def main() -> None:
     """Serve until SIGTERM."""
     config = Config(**json.loads(Path(sys.argv[1]).read_bytes()))
+    made = Path(f"{config.database}.made")
+    _sweep(Path(config.database), made)
     app = create_app(_flower(config), SuperLinkLifespan)
+    write_bytes(made, b"")
     state: LinkState = app.state.linkstate_factory.state()
     _seat(state, Seats.read(Path(config.seats)))
     bells, secret = Bells(), Path(config.secret).read_bytes()
@@ -74,6 +77,16 @@ def main() -> None:
         Served(local, config.local, config.local_certificate, config.local_key, lifespan=True, users=users),
         Served(network, config.network, config.certificate, config.key),
     )
+
+
+def _sweep(database: Path, made: Path) -> None:
+    """Remove a database that was killed while Flower made it: it could be neither used nor made again.
+
+    Nothing is lost with it: who may connect is in another file, and messages that were under way are sent again.
+    """
+    if database.exists() and not made.exists():
+        for path in (database, *(database.with_name(f"{database.name}-{end}") for end in ("wal", "shm", "journal"))):
+            path.unlink(missing_ok=True)
 
 
 def _flower(config: Config) -> SuperLinkLifespanConfig:
