@@ -4,7 +4,7 @@ Every user is a client of its own, with 50 interactions over 5,000 items. Cluste
 other, and each has done a small round before the clock starts; the time for starting one is told apart. Rows travel to
 the object store inside the clock, once. All sums must be the same integers. Ratios of medians of alternating turns are
 what counts; times on a shared machine are noise, so beside them stand the processor seconds of this process and of the
-busiest worker, added up: what the training takes where nobody else wants the cores (threads of one process count twice).
+busiest worker, added up: what the training takes where nobody else wants the cores (threads of a process count twice).
 Exits with 1 if two workers are not 1.6 times as quick as one.
 
     python benchmarks/ray_engine.py                 the table

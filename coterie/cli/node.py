@@ -14,6 +14,7 @@ from coterie.errors import ConfigError, PeerError, RunError
 app = typer.Typer(suggest_commands=False)
 policy_app = typer.Typer(suggest_commands=False)
 egress_app = typer.Typer(suggest_commands=False)
+SHOWN = 16  # hexadecimal characters of a digest that people compare
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `coterie node status` shows it.")]
 
 
@@ -246,7 +247,10 @@ def policy_stop(
 
 
 def policy_roster(
-    accept: Annotated[bool, typer.Option("--accept", help="Accept these members.")] = False,
+    accept: Annotated[
+        str | None,
+        typer.Option("--accept", metavar="DIGEST", help="Accept these members, by the shown digest."),
+    ] = None,
     folder: FolderOption = HERE,
     json: JsonFlag = False,
 ) -> None:
@@ -261,14 +265,19 @@ def policy_roster(
 
     config, membership = NodeConfig.load(folder / NODE_FILE), Membership.read(folder)
     roster = Roster.open(ask(config.address, folder / "ca.pem", "/coterie/v1/roster"), membership.coordinator)
-    if accept:
+    if accept is not None:
+        if len(accept) < SHOWN or not roster.digest.startswith(accept.casefold()):
+            raise ConfigError(
+                f"--accept {accept}: the coordinator's roster has the digest {roster.digest[:SHOWN]} now; look at it "
+                "again without --accept, then accept what you saw"
+            )
         loaded.approvals.approve_roster(roster)
         loaded.approvals.refresh()
     reasons = loaded.roster_refusals(roster, Identities.open(folder).fingerprint)
     members = [{"name": one.name, "fingerprint": one.fingerprint} for one in roster.members]
     Output(json).result(
-        {"roster": roster.version, "members": members, "refusals": reasons},
-        f"roster {roster.version} of {membership.federation}",
+        {"roster": roster.version, "digest": roster.digest, "members": members, "refusals": reasons},
+        f"roster {roster.version} of {membership.federation}, digest {roster.digest[:SHOWN]}",
         *(f"  {one['name']}  {one['fingerprint']}" for one in members),
         *(f"refused: {reason}" for reason in reasons),
         *([] if reasons else ["accepted"]),

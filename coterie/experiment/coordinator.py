@@ -52,6 +52,7 @@ FEWEST = 2  # members of a job
 LIFE_DAYS = 30  # how long a job may be run after it was signed, beyond its last recurrence
 PATHS = ("/coterie/v1/enrol", "/coterie/v1/leave", "/coterie/v1/roster")
 _VARYING = ("id", "created", "expires")  # what differs between two signatures of one wish
+_OF_ROSTER = ("roster_sha256", "members", "min_nodes")  # what differs where members came or went
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Coordinator:
             self._asked.remove(name)
             return self._new(name, self._settings(name), occurrence=0, again=None)
         for name, settings in self.config.jobs.items():
-            if self._enough(settings) and (due := self._due(name, settings, time.time())) is not None:
+            if (due := self._due(name, settings, time.time())) is not None and self._enough(settings):
                 return self._new(name, settings, *due)
         return None
 
@@ -172,13 +173,14 @@ class Coordinator:
         if not past:
             return (0, None) if settings.start == "ready" else None
         last = past[-1]
-        if not self._same(last, settings):
+        if not self._same(last, settings, _VARYING + _OF_ROSTER):
             return (0, None) if settings.start == "ready" else None
         if last.state == "stopped" or last.occurrence + 1 >= settings.times or settings.every_days is None:
             return None
         if now is not None and now < (last.started_at or last.created_at) / 1e6 + settings.every_days * DAY:
             return None
-        return last.occurrence + 1, last
+        # Members that came or went make another job of it, at its own time: nobody's leaving trains all anew.
+        return (last.occurrence + 1, last) if self._same(last, settings, _VARYING) else (0, None)
 
     def _enough(self, settings: JobSettings) -> bool:
         """Whether as many approved members are connected as the job waits for."""
@@ -214,8 +216,8 @@ class Coordinator:
             "expires": now + int(days * DAY),
         })  # fmt: skip
 
-    def _same(self, record: JobRecord, settings: JobSettings) -> bool:
-        """Whether a signed job says what the settings and the roster say now; no job is signed for fewer than two."""
+    def _same(self, record: JobRecord, settings: JobSettings, but: tuple[str, ...]) -> bool:
+        """Whether a signed job says what settings and roster say now, `but` for some keys; none is for one member."""
         if len(self.members.roster()) < FEWEST:
             return True
         wanted = self._job(record.name, settings).model_dump(mode="json")
@@ -223,7 +225,7 @@ class Coordinator:
             signed = read_job(record.spec, self.identities.public).model_dump(mode="json")
         except PeerError:
             return False  # of another release, or another identity's
-        return all(wanted[key] == signed[key] for key in wanted if key not in _VARYING)
+        return all(wanted[key] == signed[key] for key in wanted if key not in but)
 
     def _conduct(self, record: JobRecord) -> None:
         try:

@@ -39,7 +39,6 @@ from coterie.experiment.node_job import (
     set_aside,
 )
 from coterie.experiment.node_offer import Objections, Self, objections
-from coterie.experiment.request import read_json
 from coterie.federation.agreed import Agreed
 from coterie.federation.carriers import Carriers
 from coterie.federation.checkpoint import load_state, state_digest
@@ -364,7 +363,7 @@ class Node:
         if own.exists():
             shutil.rmtree(own)
         if taken.job.evaluate:
-            facts = {"job": taken.name, "scope": "federation", "privacy": read_json(joint / "result.json")["privacy"]}
+            facts = {"job": taken.name, "scope": "federation"}  # of the coordinator's own words nothing is signed here
             counted = is_in(asked.header.get("done"), state.round - 1)
             taken.result = taken.work.evaluate(model, state, own, in_sum=counted, facts=facts)
             self.vault.put_record("gain", {"job": taken.name, "sentence": taken.result.sentence})

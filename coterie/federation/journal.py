@@ -141,6 +141,8 @@ class FederationJournal:
         elif state not in OPEN:
             values["finished_at"] = _now()
         with self._storage.writing() as connection:
+            if state == "running":  # when it began first: recurrences count from there
+                values["started_at"] = func.coalesce(jobs.c.started_at, values["started_at"])
             connection.execute(update(jobs).where(jobs.c.id == id).values(**values))
 
 

@@ -69,7 +69,7 @@ class Talk:
                 if (answer.number, answer.job) != (numbers[name], self.job):
                     raise PeerError(f"{name}: answered another message than it was sent")
             except PeerError as error:
-                self.progress.fault(name, str(error))
+                self.progress.fault(name, str(error).removeprefix(f"{name}: "))
                 continue
             yield name, answer
 

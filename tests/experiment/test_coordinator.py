@@ -100,12 +100,14 @@ def test_other_settings_make_another_job(tmp_path: Path, changed: dict[str, Any]
     assert other.occurrence == 0
 
 
-def test_another_roster_makes_another_job(tmp_path: Path) -> None:
-    made = daemon(tmp_path, job())
+def test_another_roster_makes_another_job_when_the_next_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, began = daemon(tmp_path, job(every_days=7, times=3)), time.time()
     record = made._next()
     assert record is not None
     made.journal.become(record.id, "done")
     enrol(made, tmp_path, "west")
+    assert made._next() is None  # nobody's coming or leaving trains all anew
+    monkeypatch.setattr(time, "time", lambda: began + 8 * DAY)
     other = made._next()
     assert other is not None
     assert read_job(other.spec, made.identities.public).members == (*NAMES, "west")
