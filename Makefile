@@ -30,8 +30,10 @@ test-services: $(DEV)  ## Run the tests that start a PostgreSQL server of their 
 	COTERIE_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -q tests/data/test_sql.py tests/cli/test_database_logs.py \
 	  tests/test_storage.py tests/privacy/test_ledger.py
 
-faults: $(DEV)  ## Kill processes that charge a ledger, 200 times, around every write and commit.
-	COTERIE_FAULTS=200 $(BIN)/python -m pytest -q tests/faults
+SCENARIOS ?= 12
+
+faults: $(DEV)  ## Kill processes around every write, and hurt a federation of real processes SCENARIOS times.
+	COTERIE_FAULTS=200 COTERIE_SCENARIOS=$(SCENARIOS) $(BIN)/python -m pytest -q tests/faults
 
 check: $(DEV)  ## Lint, formatting, types, import directions, documentation.
 	$(BIN)/ruff check .

@@ -135,20 +135,22 @@ class Conductor:
 
     def _agreed_upon(self) -> Agreed:
         """Agree among those who have accepted; once more where members were lost on the way and have come back."""
-        lost = set[str]()
-        for attempt in range(self.job.attempts):
+        reason = ""
+        for _ in range(self.job.attempts):
             self._wait("agreeing on items")
-            lost = set()
+            lost = dict[str, str]()
             try:
                 return self._agree_once(lost)
             except PeerError as error:
-                if not lost or attempt + 1 == self.job.attempts:
-                    raise
-                self.talk.progress.event(f"items are agreed on once more: {error}")
-        raise PeerError(f"{self.talk.job}: no items were agreed on")  # attempts is 1 at least
+                said = [f"{name}: {why}" for name, why in lost.items() if why]
+                reason = "; ".join([str(error), *said])
+                if len(said) == len(lost):
+                    break  # nobody is to come back: it would be the same again
+                self.talk.progress.event(f"items are agreed on once more: {reason}")
+        raise PeerError(f"{self.talk.job}: {reason}")
 
-    def _agree_once(self, lost: set[str]) -> Agreed:
-        """All exchanges of an agreement; who was asked and has not answered as it should is added to `lost`."""
+    def _agree_once(self, lost: dict[str, str]) -> Agreed:
+        """All exchanges of an agreement; who did not answer as it should enters `lost`, with why ("": not at all)."""
         members = {name: self.talk.members[name] for name in sorted(self._offering.accepted)}
         agreement = Agreement(self.job.catalogue, self.job.min_carriers, members, self.given, job=self.talk.job)
         stage = 0
@@ -165,8 +167,9 @@ class Conductor:
                     agreement.take(name, answer.header.get("reply") or {}, _bytes(answer))
                     present.add(name)
                 except PeerError as error:
-                    self.talk.progress.fault(name, str(error))
-            lost |= set(requests) - present
+                    lost[name] = str(error).removeprefix(f"{name}: ")
+                    self.talk.progress.fault(name, lost[name])
+            lost |= {name: "" for name in requests if name not in present and name not in lost}
             agreement.close_stage(present)
             stage += 1
         return agreement.result

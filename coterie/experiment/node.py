@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from coterie.errors import CoterieError, PeerError
+from coterie.errors import CoterieError, PeerError, PlanError
 from coterie.experiment.conductor import facts_of
 from coterie.experiment.desk import Desk
 from coterie.experiment.node_job import (
@@ -35,6 +35,7 @@ from coterie.experiment.node_job import (
     add_reports,
     check_agreed,
     check_covered,
+    job_row,
     received,
     set_aside,
 )
@@ -96,16 +97,8 @@ class Node:
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs that this member takes part in, or has to decide about."""
-        taken = [self._row(one.job, one.name, "taking part", ()) for one in list(self._jobs.values())]
-        return taken + [self._row(job, name, kind, why) for name, (job, kind, why) in list(self._waiting.items())]
-
-    def _row(self, job: Job, name: str, state: str, waiting: Sequence[str]) -> dict[str, Any]:
-        plan = job.whole_plan
-        epsilon = float(plan.epsilon) if plan.private else None
-        taken = self._jobs.get(name)
-        round = None if taken is None else taken.rounds.last_round
-        what = {"id": job.id, "occurrence": name, "model": job.kind, "state": state}
-        return what | {"epsilon": epsilon, "round": round, "waiting": list(waiting)}
+        taken = [job_row(one.job, one.name, "taking part", (), one) for one in list(self._jobs.values())]
+        return taken + [job_row(job, name, kind, why) for name, (job, kind, why) in list(self._waiting.items())]
 
     @property
     def federation(self) -> str:
@@ -197,6 +190,7 @@ class Node:
         found = self._objections(job, roster, occurrence, asked.job)
         if not found.never and not set(self.versions) & set(asked.header.get("versions") or ()):
             found = Objections((f"it speaks versions {list(self.versions)} of the protocol alone; upgrade the older",))
+        found = found or self._unlisted(job)
         if found:
             kind, reasons = ("refused", found.never) if found.never else ("waiting", found.now)
             self._waiting[asked.job] = (job, kind, reasons)
@@ -214,6 +208,14 @@ class Node:
         self._forget(asked.job, job.id)
         self.notify(f"{asked.job}: accepted: {job.kind} with {len(job.members)} members")
         return self._left(asked, "accepted", {"versions": list(self.versions)}, "that this organisation takes part")
+
+    def _unlisted(self, job: Job) -> Objections:
+        """A plan with noise needs an assortment that does not come from the log: said at once, not in the middle."""
+        try:
+            self.desk.assortment(private=job.whole_plan.private)
+        except PlanError as error:
+            return Objections(now=(str(error),))
+        return Objections()
 
     def _objections(self, job: Job, roster: Roster, occurrence: Any, name: str, users: int | None = None) -> Objections:
         """Why the job is not taken up, now or at all; `users` of its own the member has, where they were counted."""

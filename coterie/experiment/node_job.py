@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from coterie.errors import PeerError, ProtocolViolation
+from coterie.errors import PeerError, PlanError, ProtocolViolation
 from coterie.evaluation.private import PrivateMetrics
 from coterie.experiment.conductor import SENT
 from coterie.experiment.desk import MetricsInput, NodeResult, Work, comparison_names, metric_names
@@ -99,6 +99,17 @@ class Carried:
         out = Accumulator(spec)
         summand.contribute(spec, state, self.row, None, out)
         return out
+
+
+def job_row(job: Job, name: str, state: str, waiting: Sequence[str], taken: Taken | None = None) -> dict[str, Any]:
+    """A job as the member's operator sees it; one that was refused may promise what no plan holds."""
+    try:
+        epsilon = float(job.whole_plan.epsilon) if job.whole_plan.private else None
+    except PlanError:
+        epsilon = None
+    round = None if taken is None else taken.rounds.last_round
+    what = {"id": job.id, "occurrence": name, "model": job.kind, "state": state}
+    return what | {"epsilon": epsilon, "round": round, "waiting": list(waiting)}
 
 
 def check_agreed(job: Job, agreed: Agreed, *, final: bool) -> None:

@@ -160,6 +160,17 @@ def test_a_long_silence_is_taken_for_a_loss(broker: Broker, monkeypatch: pytest.
     assert asked.done() == [("anna", b"A")]
 
 
+def test_what_a_killed_superlink_may_have_lost_is_sent_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DOUBT", 0.2)
+    pump, asked = Pump(broker), Asked(broker, {"anna": b"a"})
+    key = pump.sent()["key"]
+    broker.doubt()
+    assert pump.nothing(0.1)
+    assert pump.sent()["key"] == key
+    pump.reply(key, b"A")
+    assert asked.done() == [("anna", b"A")]
+
+
 def test_a_new_pump_sends_what_the_old_one_had_in_hand(broker: Broker) -> None:
     old, asked = Pump(broker), Asked(broker, {"anna": b"a"})
     first = old.sent()

@@ -80,6 +80,8 @@ def test_a_job_that_the_policy_does_not_allow_is_refused(
 def test_a_plan_that_is_for_simulations_is_refused(federation: Federation, plan: Any) -> None:
     job = federation.job(plan={"epsilon": 4.0, "max_users": 1000, **plan})
     assert next(iter(plan)) in said(Liar(federation, job).offer("m0"))
+    (shown,) = federation.sites["m0"].node.jobs()  # its operator sees it all the same
+    assert (shown["state"], shown["epsilon"]) == ("refused", None)
 
 
 def test_a_job_of_another_key_or_that_was_altered_is_refused(federation: Federation) -> None:

@@ -21,7 +21,8 @@ from coterie.federation.transport import never
 
 IDLE_CALL = 1.0  # seconds for which a pump that has nothing to wait for is held
 WATCHING = 0.02  # seconds for which a pump that waits for answers is held: its gate lets it wait for those
-SILENCE = 120.0  # seconds after which a message is sent again though nothing is known to have failed; doubles
+DOUBT = 5.0  # seconds until a message is sent again after SuperLink was killed: it may have lost what was on its way
+SILENCE = 60.0  # seconds after which a message is sent again though nothing is known to have failed; doubles
 RETRY = (1.0, 30.0)  # seconds until a failed message is sent again: the first time, at most
 _MARGIN = 60.0  # seconds by which Flower keeps a message longer than anybody waits for it
 
@@ -79,6 +80,12 @@ class Broker:
             for one in self._open.values():
                 one.due = 0.0
             self._changed.notify_all()
+
+    def doubt(self) -> None:
+        """SuperLink has ended: what is out may be lost."""
+        with self._changed:
+            for one in self._open.values():
+                one.due = min(one.due, time.monotonic() + DOUBT)
 
     def exchange(
         self, messages: Mapping[str, bytes], seconds: float, enough: Callable[[frozenset[str]], bool] = never

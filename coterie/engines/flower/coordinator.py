@@ -167,7 +167,7 @@ class CoordinatorNet:
         child = partial(Child, environment=variables, explain=explain)
         command = module("superlink", str(config))
         self._children = [
-            child("superlink", lambda: command, logs / "superlink.log", pass_fds=sockets),
+            child("superlink", lambda: command, logs / "superlink.log", pass_fds=sockets, ended=self._ended),
             child("superexec", lambda: superexec, logs / "superexec.log"),
         ]
 
@@ -187,6 +187,9 @@ class CoordinatorNet:
             per_minute=self._limits.requests_per_minute,
             message_bytes=self._limits.message_bytes,
         )
+
+    def _ended(self, _reason: str) -> None:
+        self._broker.doubt()
 
     def _answer(self, message: bytes) -> bytes:
         head, body = unpack(message)

@@ -22,6 +22,7 @@ import httpx
 from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import context_from_proto
+from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -119,18 +120,51 @@ class _Executor:
 
     def _take(self) -> bool:
         """Take a task and see it through; whether there was one."""
-        self._token.value = ""
-        taken = self._client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
-        if not taken.token:
+        token = self._acquire()
+        if not token:
             return False
-        self._token.value = taken.token
         with self._beating():
-            given = self._client.PullTaskInput(PullTaskInputRequest())
-            context = context_from_proto(given.context)
-            message = self._message(context)
-            push_message(self._client, self._reply(given, message), context)
-        self._client.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.COMPLETED))
+            while token:
+                self._token.value = token
+                token = self._see_through()
         return True
+
+    def _acquire(self) -> str:
+        """The token of the next task; empty where there is none."""
+        asked = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+        token: str = self._client.AcquireTask(asked).token
+        return token
+
+    def _see_through(self) -> str:
+        """Answer the message of the task in hand; the token of a later task where that has taken its place."""
+        given = self._client.PullTaskInput(PullTaskInputRequest())
+        context = context_from_proto(given.context)
+        trees, later = self._arrived(context)
+        if not later:
+            push_message(self._client, self._reply(given, self._message(trees[0], context)), context)
+        status = SubStatus.FAILED if later else SubStatus.COMPLETED
+        self._client.PushTaskOutput(PushTaskOutputRequest(sub_status=status))
+        return later
+
+    def _arrived(self, context: Context) -> tuple[list[ObjectTree], str]:
+        """Wait until the SuperNode has fetched the message, or has given it up.
+
+        It makes a task before it fetches a message, and leaves it behind when the run ends meanwhile. It fetches one
+        message after another: a later task says that this one's message will never be there.
+        """
+        trees: list[ObjectTree] = []
+        while True:
+            if not trees:
+                trees = list(self._client.PullMessages(PullAppMessagesRequest()).message_object_trees)
+            if trees and self._available(trees[0].object_id, context):
+                return trees, ""
+            time.sleep(BUSY)
+            if later := self._acquire():
+                return trees, later
+
+    def _available(self, object_id: str, context: Context) -> bool:
+        asked = PullObjectRequest(node=Node(node_id=context.node_id), run_id=context.run_id, object_id=object_id)
+        return bool(self._client.PullObject(asked).object_available)
 
     def _reply(self, given: PullTaskInputResponse, message: Message) -> Message:
         """The answer to a message, or why there is none; what went wrong inside the node is not told outside."""
@@ -146,17 +180,15 @@ class _Executor:
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, why), reply_to=message)
         return Message(packed(answer), reply_to=message)
 
-    def _message(self, context: Context) -> Message:
-        pulled = self._client.PullMessages(PullAppMessagesRequest())
-        tree, node = pulled.message_object_trees[0], Node(node_id=context.node_id)
+    def _message(self, tree: ObjectTree, context: Context) -> Message:
+        node = Node(node_id=context.node_id)
         message = pull_and_inflate_object_from_tree(
             tree,
             make_pull_object_fn_protobuf(self._client.PullObject, node, context.run_id),
             make_confirm_message_received_fn_protobuf(self._client.ConfirmMessageReceived, node, context.run_id),
             return_type=Message,
-            initial_backoff=0.05,  # the SuperNode announces a message before it has fetched all of it
+            initial_backoff=0.05,  # the last of the objects are put in their place in this moment
             backoff_cap=1.0,
-            max_tries_per_object=None,
         )
         message.metadata.__dict__["_message_id"] = tree.object_id  # the message itself does not hold it
         return message

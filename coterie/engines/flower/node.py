@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coterie.engines.flower import executor
-from coterie.engines.flower.environment import environment, module, program
+from coterie.engines.flower.environment import environment, module
 from coterie.engines.flower.errors import PORT_TAKEN, UNKNOWN_KEY, explain
 from coterie.engines.flower.loopback import LoopbackTls
 from coterie.engines.flower.processes import Child, stop_all
@@ -109,8 +109,8 @@ class NodeNet:
         )
 
     def _supernode(self) -> Sequence[str]:
-        return program(
-            "flower-supernode",
+        return module(
+            "supernode",
             *("--superlink", self._address, "--root-certificates", str(self._ca)),
             *("--auth-supernode-private-key", str(self._key), "--isolation", "process"),
             *("--host", "127.0.0.1", "--port", str(self._port)),
