@@ -30,7 +30,7 @@ test-services: $(DEV)  ## Run the tests that start a PostgreSQL server of their 
 	COTERIE_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -q tests/data/test_sql.py tests/cli/test_database_logs.py \
 	  tests/test_storage.py tests/privacy/test_ledger.py
 
-SCENARIOS ?= 12
+SCENARIOS ?= 10
 
 faults: $(DEV)  ## Kill processes around every write, and hurt a federation of real processes SCENARIOS times.
 	COTERIE_FAULTS=200 COTERIE_SCENARIOS=$(SCENARIOS) $(BIN)/python -m pytest -q tests/faults
