@@ -89,7 +89,7 @@ def test_every_party_is_a_process_of_its_own_with_flower_below_it(federation):
     assert set(found) == {"hub", *NAMES}
     assert any("flower.superlink" in one for one in found["hub"])
     for name in NAMES:
-        assert any("flower-supernode" in one for one in found[name])
+        assert any("supernode" in one for one in found[name])
         assert not any("flower.superlink" in one for one in found[name])
 
 
