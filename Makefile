@@ -8,11 +8,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 BASE := $(VENV)/.base-installed
 DEV  := $(VENV)/.dev-installed
+SERVE := $(VENV)/.serve-installed
 
 export NO_MKDOCS_2_WARNING = 1  # an advertisement, not a warning
 
 .DEFAULT_GOAL := help
-.PHONY: help demo federation-demo test test-services faults check bench docs clean
+.PHONY: help demo serve-demo federation-demo test test-services faults check bench docs clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,15 +21,19 @@ help:  ## List the targets.
 demo: $(BASE)  ## Train across synthetic shops and show what each gains by joining.
 	$(BIN)/coterie demo
 
+serve-demo: $(SERVE)  ## Train on embedded data, and serve it: an API, a dashboard and the page of a shop.
+	$(BIN)/python scripts/serve_demo.py
+
 federation-demo: $(DEV)  ## Three organisations train over TLS on this machine, and one is killed on the way.
 	$(BIN)/python scripts/federation_demo.py
 
 test: $(DEV)  ## Run all tests, the examples in docstrings included.
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-test-services: $(DEV)  ## Run the tests that start a PostgreSQL server of their own; they fail where it is missing.
-	COTERIE_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -q tests/data/test_sql.py tests/cli/test_database_logs.py \
-	  tests/test_storage.py tests/privacy/test_ledger.py
+test-services: $(DEV)  ## Run the tests that need PostgreSQL or a browser; installs both where it may. Nothing is skipped.
+	scripts/install-services
+	COTERIE_REQUIRE_SERVICES=1 COTERIE_BROWSER=1 $(BIN)/python -m pytest -q tests/browser tests/data/test_sql.py \
+	  tests/cli/test_database_logs.py tests/test_storage.py tests/privacy/test_ledger.py tests/serving/store
 
 SCENARIOS ?= 10
 
@@ -63,7 +68,11 @@ $(BASE): pyproject.toml | $(VENV)/bin/python
 	$(PIP) install -e .
 	@touch $@
 
-# The development environment holds the base one too: a later `make demo` need not install anything.
+$(SERVE): pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e '.[serve]'
+	@touch $(BASE) $@
+
+# The development environment holds the others too: a later `make demo` need not install anything.
 $(DEV): pyproject.toml | $(VENV)/bin/python
 	$(PIP) install -e '.[dev]'
-	@touch $(BASE) $@
+	@touch $(BASE) $(SERVE) $@

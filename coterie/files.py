@@ -61,6 +61,18 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a whole file that was written elsewhere on the same disk its name, durably.
+
+    Raises:
+        OSError: the disk is full, read-only or not permitted.
+    """
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
 def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
     """`write_bytes` for what its owner alone may read (mode 0600, whatever the umask): keys and tokens.
 

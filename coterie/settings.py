@@ -25,6 +25,7 @@ __all__ = [
     "RunSettings",
     "Settings",
     "SplitSettings",
+    "TrackingSettings",
     "build",
     "build_as",
     "describe",
@@ -285,6 +286,36 @@ class RunSettings(Section):
         return self
 
 
+class TrackingSettings(Section):
+    """Whom to tell of finished runs. Nobody by default."""
+
+    track: str | None = Field(
+        None,
+        description="Send the finished run to MLflow: mlflow, or mlflow:URI of a tracking server or database. Sent are "
+        "parameters, metrics by round, final metrics, report and privacy card; under privacy only what was released; "
+        "never logs, nor models.",
+        examples=["mlflow:https://mlflow.example.org"],
+    )
+
+    @field_validator("track")
+    @classmethod
+    def _tracker(cls, value: str | None) -> str | None:
+        name, colon, uri = (value or "mlflow").partition(":")
+        if name != "mlflow" or (colon and not uri):
+            raise ValueError(f"track must be mlflow or mlflow:URI, such as mlflow:https://host, got {value!r}")
+        if "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "track must not hold a password: settings are kept with the run; give mlflow alone, with the URI in "
+                "MLFLOW_TRACKING_URI, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return value
+
+    @property
+    def uri(self) -> str | None:
+        """Where MLflow is; None where MLflow's own settings say."""
+        return (self.track or "").partition(":")[2] or None
+
+
 class Settings(Section):
     """A whole training: the content of `coterie.toml`."""
 
@@ -300,6 +331,7 @@ class Settings(Section):
     ledger: LedgerSettings = LedgerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     run: RunSettings = RunSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
 
 def sections() -> Iterator[tuple[str, type[Section]]]:

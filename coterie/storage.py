@@ -5,27 +5,29 @@ password: it is ``***`` there, and whoever reads such a URL again takes the pass
 
 What a transaction of `Storage.writing` has committed survives the end of the process and of the machine: SQLite syncs
 the file, its journal and the folder (``synchronous = EXTRA``), PostgreSQL its log (``synchronous_commit = on``).
+
+A service that reads and writes all the time asks for `Tuning`; everything else opens, writes and is gone.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coterie.errors import ConfigError, CoterieError, DataError, EnvironmentFault, MissingExtra
+from coterie.errors import ConfigError, DataError, EnvironmentFault, MissingExtra
 from coterie.migrations import HEAD, VERSION_TABLE
+from coterie.storage_faults import HIDDEN, PATIENCE, fault_of
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
-    from sqlalchemy.exc import DBAPIError
 
-HIDDEN = "***"
 PASSWORD = "COTERIE_DB_PASSWORD"  # noqa: S105 - the name of a variable, no password
-PATIENCE = 60  # seconds to wait for another process that writes
 
 _SECRET = re.compile(r"pass|pwd|secret|token|odbc_connect", re.IGNORECASE)
 _WRITES = "coterie_writes"
@@ -34,26 +36,22 @@ _SURVIVES = (
     "SELECT set_config('synchronous_commit', 'on', false) "
     "WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
 )
-_SQLITE_FAULTS = {
-    "SQLITE_FULL": "no space left on the device; nothing was written: free some and call again",
-    "SQLITE_READONLY": "cannot be written; make the file and its folder writable, or name another one",
-    "SQLITE_PERM": "cannot be written; make the file and its folder writable, or name another one",
-    "SQLITE_CANTOPEN": "cannot be opened; check that its folder exists and may be written",
-    "SQLITE_BUSY": f"another process has held it for {PATIENCE} seconds; call again when that has ended",
-    "SQLITE_LOCKED": f"another process has held it for {PATIENCE} seconds; call again when that has ended",
-    "SQLITE_CORRUPT": "is damaged; restore it from a backup (a new one would not know what has been spent)",
-    "SQLITE_IOERR": "the disk failed, and whether anything was written is unknown; check it and call again",
-}
-_POSTGRES_FAULTS = {
-    "08": "the connection broke; call again",
-    "53": "the server has no space, memory or connections left; nothing was written: call again when it has",
-    "57": "the server stopped; call again when it runs",
-    "40": "another process was in the way; call again",
-    "25006": "the server is read-only; name the one that may be written",
-    "28": "the user is refused; check user and password",
-    "3D000": "there is no such database; check its name",
-    "42501": "the user may not do that; grant it, or let a user who may make tables run this once",
-}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a database is held that a service reads and writes all the time.
+
+    `keep`: connections that stay open between transactions, of which further ones may be made; 0: every transaction
+    has its own, so that forks are safe, which they are not otherwise. The rest is for SQLite: `write_ahead`: readers
+    and the writer do not wait for each other; `wipe`: what is deleted is overwritten with zeros where it lay;
+    `private`: a file that is made is for its owner alone.
+    """
+
+    keep: int = 0
+    write_ahead: bool = False
+    wipe: bool = False
+    private: bool = False
 
 
 class Storage:
@@ -69,13 +67,16 @@ class Storage:
         self._name = name
 
     @classmethod
-    def open(cls, address: str | Path, what: str = "database", create: bool = True) -> Storage:
+    def open(
+        cls, address: str | Path, what: str = "database", create: bool = True, tuning: Tuning = Tuning()
+    ) -> Storage:
         """Open a file or a URL and bring its schema up to date; several processes may do so at once.
 
         Args:
             address: a path, a URL (sqlite or postgresql), or ``env:NAME``.
             what: what messages call it.
             create: make it where there is none.
+            tuning: how it is held; by default nothing stays open.
 
         Raises:
             ConfigError: no URL, no such kind of database, or a database that keeps nothing.
@@ -85,9 +86,24 @@ class Storage:
         """
         url = _file_url(Path(address)) if is_path(address) else url_of(str(address))
         shown_as = str(address) if is_path(address) else named(str(address))
-        storage = cls(_storage_engine(url, f"{what} {shown_as}", create), f"{what} {shown_as}")
-        storage._bring_up_to_date(create)
+        storage = cls(_storage_engine(url, f"{what} {shown_as}", create, tuning), f"{what} {shown_as}")
+        try:
+            storage._bring_up_to_date(create)
+            if tuning.write_ahead and storage.backend == "sqlite":
+                storage._write_ahead()
+        except BaseException:
+            storage.close()
+            raise
         return storage
+
+    @property
+    def backend(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._engine.dialect.name
+
+    def close(self) -> None:
+        """Close the connections that were kept."""
+        self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -103,6 +119,15 @@ class Storage:
         """
         with self._transaction(writes=True) as connection:
             yield connection
+
+    @contextmanager
+    def apart(self) -> Iterator[Connection]:
+        """A connection outside any transaction, for what databases do not do inside one (VACUUM, checkpoints)."""
+        with self._faults(), self._engine.connect() as opened:
+            if self.backend == "postgresql":
+                yield opened.execution_options(isolation_level="AUTOCOMMIT")
+            else:
+                yield opened.execution_options(**{_WRITES: None})
 
     @contextmanager
     def _transaction(self, writes: bool) -> Iterator[Connection]:
@@ -125,6 +150,26 @@ class Storage:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             if (found := _revision(connection)) != HEAD:  # nobody else did it meanwhile
                 self._migrate(connection, found)
+
+    def _write_ahead(self) -> None:
+        """Switch the file over, for good; SQLite itself does not wait for others who have it open just now."""
+        from sqlalchemy.exc import OperationalError
+
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self.apart() as connection:
+                    mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar()
+                break
+            except (EnvironmentFault, OperationalError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        if mode != "wal":
+            raise EnvironmentFault(
+                f"{self._name}: its file system cannot share memory between processes (SQLite's mode is '{mode}'); put "
+                "it on a disk of this machine, or name a postgresql:// URL"
+            )
 
     def _migrate(self, connection: Connection, found: str | None) -> None:
         from alembic import command
@@ -149,7 +194,7 @@ class Storage:
         try:
             yield
         except DBAPIError as error:
-            if (fault := _fault(self._name, error, self._engine.url)) is None:
+            if (fault := fault_of(self._name, error, self._engine.url)) is None:
                 raise
             raise fault from None
 
@@ -206,7 +251,7 @@ def url_of(address: str) -> URL:
 
 
 def engine_of(name: str, url: URL, **options: Any) -> Engine:
-    """An engine whose connections are not pooled, and whose errors do not repeat parameters.
+    """An engine whose connections are not pooled unless asked, and whose errors do not repeat parameters.
 
     Raises:
         ConfigError: no such dialect.
@@ -219,7 +264,7 @@ def engine_of(name: str, url: URL, **options: Any) -> Engine:
     if url.drivername == "postgresql+psycopg" and "connect_timeout" not in url.query:
         options["connect_args"] = {"connect_timeout": 15, **options.get("connect_args", {})}
     try:
-        return create_engine(url, poolclass=NullPool, hide_parameters=True, **options)
+        return create_engine(url, **{"poolclass": NullPool, "hide_parameters": True, **options})
     except NoSuchModuleError:
         raise ConfigError(
             f"{name}: '{url.drivername}' is no database that SQLAlchemy knows here; install its dialect, or name a "
@@ -231,13 +276,6 @@ def engine_of(name: str, url: URL, **options: Any) -> Engine:
         raise EnvironmentFault(
             f"{name}: the driver for '{url.drivername}' is not installed ({error}); pip install it"
         ) from None
-
-
-def said(error: Exception, url: URL) -> str:
-    """The first line of what the driver says, without the password even if the driver repeats it."""
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-    text = lines[0]
-    return text.replace(str(url.password), HIDDEN) if url.password else text
 
 
 def _parsed(text: str) -> URL:
@@ -267,44 +305,58 @@ def _file_url(path: Path) -> URL:
     return URL.create("sqlite", database=str(path.expanduser()))
 
 
-def _storage_engine(url: URL, name: str, create: bool) -> Engine:
+def _storage_engine(url: URL, name: str, create: bool, tuning: Tuning) -> Engine:
     backend = url.get_backend_name()
     if backend == "sqlite":
-        return _sqlite_engine(url, name, create)
+        return _sqlite_engine(url, name, create, tuning)
     if backend == "postgresql":
-        return _postgres_engine(url, name)
+        return _postgres_engine(url, name, tuning)
     raise ConfigError(f"{name}: '{backend}' will not do; it must be a file (SQLite) or a postgresql:// URL")
 
 
-def _sqlite_engine(url: URL, name: str, create: bool) -> Engine:
+def _pool(tuning: Tuning) -> dict[str, Any]:
+    """Nobody waits for a connection: one more than are kept is made, and closed after its use."""
+    from sqlalchemy.pool import QueuePool
+
+    if not tuning.keep:
+        return {}
+    return {"poolclass": QueuePool, "pool_size": tuning.keep, "max_overflow": -1, "pool_use_lifo": True}
+
+
+def _sqlite_engine(url: URL, name: str, create: bool, tuning: Tuning) -> Engine:
     from sqlalchemy import event
 
     path = url.database or ":memory:"
     if path == ":memory:" or "mode=memory" in path or url.query.get("mode") == "memory":
         raise ConfigError(f"{name}: keeps nothing when the process ends; name a file")
     if not path.startswith("file:"):
-        _prepare_file(Path(path), name, create)
-    engine = engine_of(name, url, connect_args={"timeout": PATIENCE})
+        _prepare_file(Path(path), name, create, tuning.private)
+    pragmas = ["synchronous = EXTRA", "fullfsync = ON", "foreign_keys = ON"]
+    pragmas += ["secure_delete = ON"] if tuning.wipe else []
+    shared = {"check_same_thread": False} if tuning.keep else {}
+    engine = engine_of(name, url, connect_args={"timeout": PATIENCE, **shared}, **_pool(tuning))
 
     @event.listens_for(engine, "connect")
     def _durable(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin where we say so
-        for pragma in ("synchronous = EXTRA", "fullfsync = ON", "foreign_keys = ON"):
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes is not None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
 
-def _postgres_engine(url: URL, name: str) -> Engine:
+def _postgres_engine(url: URL, name: str, tuning: Tuning) -> Engine:
     from sqlalchemy import event
 
     # A row lock then waits for its holder and sees what that has committed, whatever the server's default is.
-    engine = engine_of(name, url, isolation_level="READ COMMITTED")
+    pool = {**_pool(tuning), "pool_pre_ping": True} if tuning.keep else {}  # a server that was restarted is no fault
+    engine = engine_of(name, url, isolation_level="READ COMMITTED", **pool)
 
     @event.listens_for(engine, "connect")
     def _durable(connection: Any, _: Any) -> None:
@@ -314,7 +366,7 @@ def _postgres_engine(url: URL, name: str) -> Engine:
     return engine
 
 
-def _prepare_file(path: Path, name: str, create: bool) -> None:
+def _prepare_file(path: Path, name: str, create: bool, private: bool) -> None:
     if path.is_dir():
         raise ConfigError(f"{name}: is a folder; name a file in it")
     if path.exists():
@@ -325,6 +377,11 @@ def _prepare_file(path: Path, name: str, create: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(f"{name}: its folder cannot be made: {error.strerror or error}") from None
+    if private:
+        try:
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise EnvironmentFault(f"{name}: cannot be made: {error.strerror or error}") from None
 
 
 def _revision(connection: Connection) -> str | None:
@@ -335,21 +392,3 @@ def _revision(connection: Connection) -> str | None:
         return None
     found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
     return None if found is None else str(found)
-
-
-def _fault(name: str, error: DBAPIError, url: URL) -> CoterieError | None:
-    """The sentence for an error of the database; None where it is a fault of Coterie."""
-    code = str(getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None) or "")
-    reason = said(error, url)
-    if code == "SQLITE_NOTADB":
-        return DataError(f"{name}: is no SQLite database; name another file")
-    for start, sentence in (*_SQLITE_FAULTS.items(), *_POSTGRES_FAULTS.items()):
-        if code.startswith(start):
-            return EnvironmentFault(f"{name}: {sentence} ({reason})")
-    if error.connection_invalidated:
-        return EnvironmentFault(f"{name}: the connection broke ({reason}); call again")
-    if not code and url.get_backend_name() == "postgresql":  # the server was never reached
-        return EnvironmentFault(
-            f"{name}: cannot be connected to ({reason}); check host, port, user and password, and that the server runs"
-        )
-    return None

@@ -17,6 +17,8 @@ from tests.relay import Relay
 PATIENCE = 60.0  # seconds: machines that run tests are busy
 NAMES = ("anna", "bert", "cleo")
 
+_PROC = Path("/proc")
+
 
 def until(what: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until something is so."""
@@ -118,7 +120,6 @@ def alive(pid: int) -> bool:
     """Whether a process runs (one that has ended and waits to be reaped does not)."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        return not (_PROC / "self").exists() or (_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -30,6 +30,11 @@ INSTALLED_AS = {
     "dp_accounting": "dp-accounting",
     "google": "protobuf",
     "prometheus_client": "prometheus-client",
+    "cel": "common-expression-language",
+    "markdown_it": "markdown-it-py",
+    "mlflow": "mlflow-skinny",
+    "pydantic_core": "pydantic",
+    "starlette": "fastapi",
 }
 
 

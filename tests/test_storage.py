@@ -22,7 +22,8 @@ from coterie.federation.journal import metadata as journal
 from coterie.federation.tables import metadata as federation
 from coterie.migrations import HEAD, VERSION_TABLE
 from coterie.privacy.ledger_tables import accounts, metadata
-from coterie.storage import Storage
+from coterie.serving.store.tables import metadata as serving
+from coterie.storage import Storage, Tuning
 from tests.postgres import PASSWORD, Server, postgres
 
 
@@ -119,7 +120,7 @@ def test_the_migrations_make_the_tables_that_the_code_expects(address):
 
     with opened.reading() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_type": True})
-        assert compare_metadata(context, [metadata, federation, journal]) == []
+        assert compare_metadata(context, [metadata, federation, journal, serving]) == []
 
 
 def test_the_head_is_the_last_revision():
@@ -169,7 +170,7 @@ def test_one_of_an_older_version_is_brought_up_to_date(address, monkeypatch):
 def test_each_revision_follows_the_last_and_keeps_what_was_there(address):
     add(opened := Storage.open(address), "shop")
     with opened.writing() as connection:  # as the first version left it
-        for table in ("fed_invitation", "fed_member", "fed_roster", "fed_job", "fed_attempt"):
+        for table in (*federation.tables, *journal.tables, *(table.name for table in reversed(serving.sorted_tables))):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
     upgraded = Storage.open(address)
@@ -310,6 +311,74 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     assert names(opened) == []
     add(opened, "shop")
     assert names(opened) == ["shop"]
+
+
+TUNED = Tuning(keep=2, write_ahead=True, wipe=True, private=True)
+
+
+def test_a_tuned_file_is_as_durable_and_lets_readers_go_on(tmp_path):
+    opened = Storage.open(tmp_path / "store.sqlite", tuning=TUNED)
+    add(opened, "shop")
+    with opened.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 3
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == 1
+    with opened.writing() as writer:
+        writer.execute(accounts.insert().values(name="second", delta=1e-6, opened_at=0))
+        assert names(opened) == ["shop"]  # and waits for nobody
+        assert names(Storage.open(tmp_path / "store.sqlite")) == ["shop"]  # nor does one who knows nothing of it
+    assert names(opened) == ["second", "shop"]
+    opened.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
+    assert (tmp_path / "store.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_kept_open_is_used_again(address):
+    def connection_of(opened):
+        with opened.reading() as connection:
+            return connection.connection.driver_connection
+
+    tuned, plain = Storage.open(address, tuning=TUNED), Storage.open(address)
+    assert connection_of(tuned) is connection_of(tuned)
+    assert connection_of(plain) is not connection_of(plain)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: names(tuned), range(8))) == [[]] * 8
+    tuned.close()
+
+
+def test_a_server_that_was_restarted_is_no_fault_of_what_is_kept_open(server):
+    import psycopg
+
+    with server.fresh() as url:
+        opened = Storage.open(url, tuning=TUNED)
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [url.rpartition("/")[2]]
+            )
+        add(opened, "shop")
+        assert names(opened) == ["shop"]
+        opened.close()
+
+
+def test_vacuum_runs_apart_from_transactions(address):
+    opened = Storage.open(address, tuning=TUNED)
+    add(opened, "shop")
+    with opened.apart() as connection:
+        connection.exec_driver_sql("VACUUM")
+    add(opened, "second")  # the same connection writes in transactions again
+    with pytest.raises(IntegrityError):
+        add(opened, "third", "shop")
+    assert names(opened) == ["second", "shop"]
+    opened.close()
+
+
+def test_many_switch_a_file_over_at_once(tmp_path):
+    path = tmp_path / "store.sqlite"
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda _: Storage.open(path, tuning=TUNED), range(8)))
+    assert [names(one) for one in opened] == [[]] * 8
+    for one in opened:
+        one.close()
 
 
 def test_who_holds_the_file_too_long_is_named(tmp_path, monkeypatch):

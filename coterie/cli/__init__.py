@@ -20,12 +20,18 @@ from coterie.cli import (
     data,
     demo,
     evaluate,
+    feedback,
+    from_store,
     get,
     init,
+    keys,
     ledger,
     node,
     plan,
     recommend,
+    report,
+    rollout,
+    serve,
     train,
 )
 from coterie.cli.options import CleanCommand, DescribeCommand, EvaluateCommand, PlainCommand, TrainCommand
@@ -72,6 +78,26 @@ app.command("train", cls=TrainCommand, short_help="Train across clients and comp
 app.command("compare", cls=compare.CompareCommand, short_help="What joining is worth at each epsilon.")(compare.compare)
 app.command("evaluate", cls=EvaluateCommand, short_help="Measure a run on another log.")(evaluate.evaluate)
 app.command("recommend", cls=PlainCommand, short_help="What completes a basket, and why.")(recommend.recommend)
+app.command("serve", cls=PlainCommand, short_help="An API and a dashboard for a run.")(serve.serve)
+app.add_typer(keys.app, name="keys", short_help="API keys of a service.")
+_add(
+    keys.app,
+    ("create", keys.create, "Make a key; it is shown once."),
+    ("list", keys.list_keys, "All keys, and what they open."),
+    ("revoke", keys.revoke, "A key opens nothing from then on."),
+)
+app.add_typer(rollout.app, name="rollout", short_help="Which models a service answers with.")
+_add(
+    rollout.app,
+    ("show", rollout.show, "Versions, and their share of the traffic."),
+    ("start", rollout.start, "Give another model a share."),
+    ("share", rollout.share, "Change that share."),
+    ("finish", rollout.finish, "The challenger answers everybody."),
+    ("back", rollout.back, "As it was before."),
+    ("swap", rollout.swap, "Another model for everybody."),
+)
+app.command("feedback", cls=PlainCommand, short_help="What each served version is worth.")(feedback.feedback)
+app.command("report", cls=PlainCommand, short_help="Reports, cards, drafts of documents.")(report.report)
 app.command("audit", cls=PlainCommand, short_help="Is what a run promises contradicted?")(audit.audit)
 app.add_typer(ledger.app, name="ledger", short_help="What privacy was spent on whom, and what may be.")
 ledger.app.command("show", cls=PlainCommand, short_help="What was spent, and what remains.")(ledger.show)
@@ -117,6 +143,9 @@ _add(
 data.app.command("get", cls=PlainCommand, short_help="Get a public data set.")(get.get)
 data.app.command("describe", cls=DescribeCommand, short_help="Columns, their meaning, counts.")(data.describe)
 data.app.command("clean", cls=CleanCommand, short_help="Clean a log and say what was dropped.")(data.clean)
+data.app.command("from-store", cls=PlainCommand, short_help="The next log, from a service's store.")(
+    from_store.from_store
+)
 data.app.command("market", cls=PlainCommand, short_help="Write the log of a synthetic market.")(data.market)
 
 

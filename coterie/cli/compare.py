@@ -15,8 +15,8 @@ from coterie.cli.output import JsonFlag, Output
 from coterie.cli.progress import Listener
 from coterie.cli.train import Logs, with_columns
 
-OWN = frozenset({("plan", "epsilon"), ("plan", "noise_multiplier"), ("run", "output")})
-"""What the command has options of its own for."""
+OWN = frozenset({("plan", "epsilon"), ("plan", "noise_multiplier"), ("run", "output"), ("tracking", "track")})
+"""What the command has options of its own for, or no use: it makes no run folder."""
 
 
 class CompareCommand(SettingsCommand):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from coterie.annotated import comment, key_lines, section_lines
+from coterie.annotated import annotated, comment, key_lines, section_lines
 from coterie.cli.options import TUNE
 from coterie.cli.output import JsonFlag, Output
 from coterie.errors import ConfigError
@@ -17,21 +17,36 @@ from coterie.settings import Settings, sections
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="File to write. Default: coterie.toml.")] = Path(
-        "coterie.toml"
-    ),
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[PATH]", help="File to write. Default: coterie.toml.", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Write settings for `coterie serve` instead. Default file: serve.toml.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Write a coterie.toml in which every option is explained and stands at its default."""
     from coterie.files import write_text
 
+    name, command = ("serve.toml", "coterie serve RUN") if serve else ("coterie.toml", "coterie train LOG...")
+    path = path or Path(name)
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder; name a file in it, such as {path / 'coterie.toml'}")
+        raise ConfigError(f"{path} is a folder; name a file in it, such as {path / name}")
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already; --force replaces it, or name another file")
-    write_text(path, template())
-    Output(json).result({"path": path}, f"wrote {path}", f"edit it, then: coterie train LOG... --config {path}")
+    write_text(path, serving_template() if serve else template())
+    Output(json).result({"path": path}, f"wrote {path}", f"edit it, then: {command} --config {path}")
+
+
+def serving_template() -> str:
+    """The content of serve.toml: it loads as the defaults."""
+    from coterie.serving.config import ServeConfig
+
+    return annotated(
+        ServeConfig,
+        "Settings for `coterie serve --config`. Flags of the command win. A key that is commented out has no default.",
+    )
 
 
 def template() -> str:

@@ -29,6 +29,7 @@ METAVARS = {
     "items": "FILE",
     "query": "SQL|@FILE",
     "test": "FILE",
+    "track": "mlflow[:URI]",
     "valid": "FILE",
     "output": "FOLDER",
 }

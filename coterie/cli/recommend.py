@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,17 +47,31 @@ def recommend(
         typer.Option(
             "--history",
             metavar="LOG",
-            help="Log with what the user had before; needs --user.",
+            help="Log with what the user had before; needs --user or --all.",
         ),
     ] = None,
     user: Annotated[str | None, typer.Option("--user", help="User whose rows are taken from --history.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say which items led to each suggestion.")] = False,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Write suggestions for each item of the catalogue, or for each user of --history, to --output.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where --all writes: a .csv or .parquet file.")
+    ] = None,
     trust: Trust = None,
     json: JsonFlag = False,
 ) -> None:
     """Suggest what completes a basket; without one, what is popular."""
     from coterie.experiment.run import load
 
+    table_file = _table_file(everything, output, {"--basket": basket, "--user": user, "--explain": explain})
+    if table_file is not None:
+        _write_all(Output(json), load(run, trust), table_file, k, client, history)
+        return
     if (history is None) != (user is None):
         raise ConfigError("--history and --user belong together: the log, and whose past baskets to take from it")
     out, opened = Output(json), load(run, trust)
@@ -79,6 +93,31 @@ def recommend(
     out.result(content | {"recommendations": suggested}, table(opened, suggested, known))
 
 
+def _table_file(everything: bool, output: Path | None, of_one: Mapping[str, Any]) -> Path | None:
+    """Where suggestions for all go; None where there is one question. `of_one` are the options of that."""
+    if not everything:
+        if output is not None:
+            raise ConfigError("--output belongs to --all: add --all, or leave --output out and take what is printed")
+        return None
+    if output is None:
+        raise ConfigError("--all writes a table and needs --output: name a .csv or .parquet file")
+    for option, value in of_one.items():
+        if value:
+            raise ConfigError(f"--all and {option} do not fit together: leave one of them out")
+    return output
+
+
+def _write_all(out: Output, run: Run, output: Path, k: int, client: str | None, history: Path | None) -> None:
+    from coterie.cli.progress import Listener
+    from coterie.experiment.recommend_all import read_as_the_run_did, recommend_all
+
+    log = None if history is None else read_as_the_run_did(run, history)
+    with Listener(out) as listener:
+        rows = recommend_all(run, output, k=k, client=client, history=log, notify=listener)
+    told = f"{rows:,} suggestions in {output}"
+    out.result({"run": run.path, "output": output, "rows": rows, "k": k, "client": client}, told)
+
+
 def split_basket(run: Run, given: Sequence[str], client: str | None = None) -> tuple[list[str], list[str]]:
     """Item ids of the catalogue, and what is unknown: each value is an item, or else several as in a line of CSV."""
     words: list[str] = []
@@ -95,13 +134,9 @@ def user_rows(run: Run, path: Path, user: str) -> pl.DataFrame:
     Raises:
         DataError: the log does not know the user.
     """
-    from coterie.data.blocks import derive_baskets
-    from coterie.data.readers import read_log
-    from coterie.settings import build, read_toml
+    from coterie.experiment.recommend_all import read_as_the_run_did
 
-    config = None if run.path is None else run.path / "config.toml"
-    data = build({} if config is None or not config.exists() else read_toml(config), str(config)).data
-    log = derive_baskets(read_log([path], data), data.basket_from)
+    log = read_as_the_run_did(run, path)
     rows = log.frame.filter(log.frame["user"] == user)
     if not len(rows):
         raise DataError(f"{path}: no row of user '{user}'{_nearest_user(log, user)}")

@@ -21,6 +21,7 @@ from coterie.settings import Settings
 
 if TYPE_CHECKING:
     from coterie.data.mapping import Proposal
+    from coterie.experiment.tracking import Tracked
     from coterie.experiment.train import Trained
 
 Logs = Annotated[
@@ -52,7 +53,11 @@ def train(
     if resume is None:
         settings = with_columns(settings, accept=yes, out=out)
     done = follow(settings, out, resume)
-    out.result(done.result, *shown(done.result))
+    if done.tracked is None:
+        out.result(done.result, *shown(done.result))
+    else:
+        sent = done.tracked
+        out.result({**done.result, "tracked": sent.as_dict()}, *shown(done.result), told(sent))
 
 
 def follow(settings: Settings, out: Output, resume: Path | None = None) -> Trained:
@@ -113,6 +118,13 @@ def shown(result: dict[str, Any]) -> list[RenderableType]:
         parts.append(f"run folder: {result['run']}    report: {Path(result['run']) / 'report.html'}")
         parts.append(f"next: coterie recommend {result['run']} --basket ITEM,ITEM")
     return parts
+
+
+def told(sent: Tracked) -> str:
+    """Where a run was sent to, in a sentence."""
+    again = " (it was there already)" if sent.again else ""
+    held = "; what no epsilon covers was not sent" if sent.withheld else ""
+    return f"MLflow: run {sent.run_id} of experiment {sent.experiment} at {sent.uri}{again}{held}"
 
 
 def _agreed(guess: Proposal, out: Output) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -51,7 +51,8 @@ class Catalogue:
         return len(self.items)
 
     @cached_property
-    def _position(self) -> dict[str, int]:
+    def places(self) -> Mapping[str, int]:
+        """Position of each item id."""
         return {item: i for i, item in enumerate(self.items)}
 
     @cached_property
@@ -68,7 +69,7 @@ class Catalogue:
 
     def index(self, items: Iterable[str]) -> Items:
         """Positions of item ids: int32, -1 where unknown."""
-        return np.fromiter((self._position.get(item, -1) for item in items), np.int32)
+        return np.fromiter((self.places.get(item, -1) for item in items), np.int32)
 
     def title(self, item: str) -> str:
         """The item's text, or its id where there is none."""

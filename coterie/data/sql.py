@@ -19,7 +19,8 @@ import polars as pl
 from coterie.data.cells import column_of, series_of
 from coterie.errors import ConfigError, DataError, EnvironmentFault
 from coterie.settings import DataSettings, is_database
-from coterie.storage import engine_of, named, said, url_of
+from coterie.storage import engine_of, named, url_of
+from coterie.storage_faults import said
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine

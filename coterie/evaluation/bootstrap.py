@@ -71,10 +71,11 @@ def group_sums(values: list[Floats], label: Integers) -> Floats:
     return np.stack([np.bincount(label, array) for array in values], axis=1)
 
 
-def resampled_means(sums: Floats, sizes: Integers, resamples: int, stream: np.random.Generator) -> Floats:
+def resampled_means(sums: Floats, sizes: Integers | Floats, resamples: int, stream: np.random.Generator) -> Floats:
     """Ratio of sums under `resamples` draws of groups with replacement: float64 [resamples, metrics].
 
-    `sums` (float64 [groups, metrics]) as from `group_sums`, `sizes` (int64 [groups]) the number of cases of each group.
+    `sums` (float64 [groups, metrics]) as from `group_sums`, `sizes` ([groups]) the number or weight of each group's
+    cases.
 
     A draw is the vector of how often each group came, so one matrix product serves all metrics; draws come in batches
     that bound the memory.

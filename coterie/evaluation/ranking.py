@@ -161,12 +161,15 @@ def _select_rows(
     for q in prange(len(scores)):
         skip = _marked(scores.shape[1], excluded[excluded_ptr[q] : excluded_ptr[q + 1]])
         own = np.unique(pool[pool_ptr[q] : pool_ptr[q + 1]]) if limited else pool
-        bad[q] = _select_row(scores[q], skip, own, best[q])
+        bad[q] = select_row(scores[q], skip, own, best[q])
 
 
 @njit(cache=True)
-def _select_row(row: Scores, skip: np.ndarray, pool: Items, heap: Items) -> int:
-    """Fill `heap` with the best items, best first; the position of a NaN score, or -1."""
+def select_row(row: Scores, skip: np.ndarray, pool: Items, heap: Items) -> int:
+    """Fill `heap` (int32, -1 throughout) with the best items of `pool` without those in `skip` (bool [items]).
+
+    The best stands first. Returns the position of a NaN score, or -1.
+    """
     size = 0
     for item in pool:
         if skip[item]:

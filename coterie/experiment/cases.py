@@ -108,8 +108,8 @@ def tabulate(frame: pl.DataFrame, catalogue: Catalogue, known: FitData | None, c
     missing = frame["cart"].is_null().to_numpy()
     if known is not None:
         rows = known.index.rows(clients, frame["user"])
-        cart = _interleaved(cart, _known_items(known, np.where(missing, rows, -1)), missing)
-        history = _history(known, rows) if known.log.has("basket") else None
+        cart = _interleaved(cart, known_items(known, np.where(missing, rows, -1)), missing)
+        history = histories(known, rows) if known.log.has("basket") else None
     elif missing.any():
         raise DataError(
             f"{int(missing.sum())} cases have no cart, and no log of what their users have; name one with --known"
@@ -164,7 +164,7 @@ def _aligned(
     )
 
 
-def _known_items(fit: FitData, rows: Integers) -> Known:
+def known_items(fit: FitData, rows: Integers) -> Known:
     """What the users `rows` have (-1: nothing): distinct items ascending, mean values, steps of time back."""
     block = fit.population.block
     taken = _take_or_empty(Ragged(block.user_ptr, np.arange(len(block.item), dtype=np.int32)), rows)
@@ -203,7 +203,7 @@ def _steps_back(owner: Integers, time: Integers) -> Items:
     return step
 
 
-def _history(fit: FitData, rows: Integers) -> History:
+def histories(fit: FitData, rows: Integers) -> History:
     """Past baskets of the users `rows` (-1: unknown, no history), newest basket first in age."""
     block = fit.population.block
     baskets = block.user_baskets()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from coterie.experiment.tidy import finite
-from coterie.files import read_bytes, write_text
+from coterie.files import write_text
 from coterie.privacy.plan import BoundRound
 from coterie.report.card import privacy_card
 from coterie.report.html import render_report
 from coterie.report.plots import gain_by_client, metric_by_round
+from coterie.report.rounds import ROUNDS_FILE, round_records
 from coterie.types import Total
 
-ROUNDS_FILE = "metrics.jsonl"
+__all__ = ["ROUNDS_FILE", "round_record", "round_records", "write_reports"]
 
 
 def write_reports(folder: Path, result: Mapping[str, Any], metric: str) -> None:
@@ -63,20 +63,6 @@ def round_record(
         "validation": measured,
     })  # fmt: skip
     return record
-
-
-def round_records(folder: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``; of a round that was done again after a restart the last; no torn line."""
-    path, found = folder / ROUNDS_FILE, dict[tuple[str, int], dict[str, Any]]()
-    if not path.exists():
-        return []
-    for line in read_bytes(path).decode("utf-8", "replace").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # a crash can tear the last line; the round it belonged to is done again and written again
-        found[record["stage"], record["round"]] = record
-    return list(found.values())
 
 
 def _gain(row: Mapping[str, Any], metric: str) -> dict[str, Any]:

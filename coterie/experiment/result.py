@@ -110,6 +110,7 @@ def _data(bench: Bench, *, sealed: bool) -> dict[str, int | None]:
         "interactions": len(bench.people.block.item),
         "baskets": bench.people.block.n_baskets,
         "clients": len(bench.people),
+        "one_user_each": bench.people.one_user_each,
     }
 
 

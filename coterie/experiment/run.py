@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from coterie.data.catalogue import Catalogue
 from coterie.errors import ModelError, RunError, closest
 from coterie.evaluation.ranking import top_k
 from coterie.experiment.request import require_empty
-from coterie.experiment.signing import sign_folder, verify_folder
+from coterie.experiment.signing import Examined, examine_folder, sign_folder
 from coterie.federation.checkpoint import load_state, save_state
 from coterie.files import read_arrays, read_bytes, write_arrays, write_bytes, write_text
 from coterie.models.base import Model
@@ -111,7 +112,7 @@ class Run:
         An id is taken as it is, else without regard to case, else as a title that exactly one item has. With `client`
         its own catalogue decides what is known.
         """
-        carried = None if client is None else {self.items[i] for i in self._served(client).items.tolist()}
+        carried = None if client is None else {self.items[i] for i in self.served(client).items.tolist()}
         known, unknown = list[str](), list[str]()
         for word in basket:
             found = self._find(word)
@@ -119,7 +120,7 @@ class Run:
                 unknown.append(word)
             else:
                 known.append(found)
-        return _last_places(known), unknown
+        return last_places(known), unknown
 
     def scores(self, histories: Sequence[Sequence[str]]) -> Scores:
         """Scores of all items for each history (cart, or items a user has): float32 [n, items], columns as `items`.
@@ -138,7 +139,7 @@ class Run:
         query, ranked, k = self._asked(histories), list[list[str]](), min(k, len(self.items))
         for start in range(0, len(query), BLOCK):
             part = query.slice(start, min(start + BLOCK, len(query)))
-            scores = _by_popularity_where_unknown(self.model.score(self.state, part), self.state)
+            scores = by_popularity_where_unknown(self.model.score(self.state, part), self.state)
             best = top_k(scores, part.cart, None, k)
             ranked += [[self.items[i] for i in row if i >= 0] for row in best]
         return ranked
@@ -170,13 +171,14 @@ class Run:
         if k < 1:
             raise ModelError(f"k must be at least 1, got {k}")
         k = min(k, len(self.items))
-        served = self._served(client)
+        served = self.served(client)
         place = {self.items[i]: at for at, i in enumerate(served.items.tolist())}
         rated = self._rated(basket, values)
         cart = {place[item]: value for item, value in rated.items() if item in place}
         ragged, given = Ragged.of([list(cart)]), np.array(list(cart.values()), np.float32)
-        query = Query(ragged, _history(history, place), None, client, None if values is None else given, _steps(ragged))
-        scores = _by_popularity_where_unknown(self.model.score(served.state, query), served.state)
+        known_values = None if values is None else given
+        query = Query(ragged, history_of(history, place), None, client, known_values, _steps(ragged))
+        scores = by_popularity_where_unknown(self.model.score(served.state, query), served.state)
         best = top_k(scores, query.cart, None, k)[0]
         return [self._suggestion(served, query, int(i), float(scores[0, i]), explain) for i in best if i >= 0]
 
@@ -194,7 +196,9 @@ class Run:
         """Write the result beside the model and sign everything in `folder`: the run is finished then."""
         write_text(folder / RESULT_FILE, json.dumps(self.result, indent=2, allow_nan=False) + "\n")
         facts = {"coterie": __version__, "model": self.settings(), "clients": list(self.clients)}
-        sign_folder(folder, facts | {"releasable": (self.result.get("privacy") or {}).get("releasable", True)})
+        facts["releasable"] = (self.result.get("privacy") or {}).get("releasable", True)
+        facts["signed_at"] = datetime.now(UTC).isoformat()  # of two runs, the one that was signed later is the newer
+        sign_folder(folder, facts)
         self.path = folder
         return folder
 
@@ -225,16 +229,18 @@ class Run:
 
     def _suggestion(self, served: ClientModel, query: Query, at: int, score: float, explain: bool) -> Recommendation:
         item = self.items[served.items[at]]
-        reasons = self.model.explain(served.state, query, at) if explain else []
-        reasons = reasons or ([("popular", None, 1.0)] if explain else [])
-        total = sum(amount for _, _, amount in reasons)
+        found = reasons(self.model, served.state, query, at) if explain else []
         shares = tuple(
-            (term, None if cause is None else self.items[served.items[cause]], amount / total)
-            for term, cause, amount in reasons
+            (term, None if cause is None else self.items[served.items[cause]], share) for term, cause, share in found
         )
         return Recommendation(item, self.catalogue.title(item), score, shares)
 
-    def _served(self, client: str | None) -> ClientModel:
+    def served(self, client: str | None) -> ClientModel:
+        """What answers a client's questions: its own model where it keeps one; None: the federated one.
+
+        Raises:
+            ModelError: the run has no model of this client's own.
+        """
         if client is None:
             return ClientModel(np.arange(len(self.items), dtype=np.int32), self.state)
         if client not in self.clients:
@@ -246,7 +252,7 @@ class Run:
         """Known, distinct items of each history, as positions, with their order."""
         if isinstance(histories, str) or any(isinstance(one, str) for one in histories):
             raise ModelError('histories must be a list of lists of item ids, such as [["85123A"], []]')
-        lists = (_last_places(self.catalogue.index(one).tolist()) for one in histories)
+        lists = (last_places(self.catalogue.index(one).tolist()) for one in histories)
         cart = Ragged.of([[i for i in one if i >= 0] for one in lists])
         return Query(cart, step=_steps(cart))
 
@@ -260,29 +266,41 @@ class Run:
         return same[0] if len(same) == 1 else None
 
 
-def load(path: str | Path, trust: str | None = None) -> Run:
+def load(path: str | Path, trust: str | None = None, *, despite: Collection[str] = ()) -> Run:
     """Open a run folder.
 
     Args:
         path: the folder.
         trust: fingerprint of a signer to trust besides this installation's own key, or "any".
+        despite: open it although it is "unsigned" (without a manifest, or by an unknown signer) or "tampered" (another
+            signature or other files than were signed). Without a manifest nobody says whose the models of clients are:
+            it has none then.
 
     Raises:
         RunError: the folder is missing, unfinished, truncated, tampered with, or signed by an unknown key.
     """
     folder = Path(path)
-    manifest = verify_folder(folder, trust)
+    return open_examined(folder, examine_folder(folder, trust, despite=despite).refuse(despite))
+
+
+def open_examined(folder: Path, examined: Examined) -> Run:
+    """Open a run folder whose faults, if it has any, were decided upon.
+
+    Raises:
+        RunError: a file is missing, truncated or of another version.
+    """
     try:
         result = json.loads(read_bytes(folder / RESULT_FILE))
         table = pl.read_parquet(folder / CATALOGUE_FILE)
-        model, names = build(manifest["model"]), list(manifest["clients"])
-    except (KeyError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+        made = examined.manifest or {"model": {"name": result["model"], **result["hyper_parameters"]}, "clients": []}
+        model, names = build(made["model"]), list(made["clients"])
+    except (KeyError, ValueError, TypeError, OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{folder}: written by another version of Coterie ({error}); train again") from None
     catalogue = Catalogue(tuple(table["item"].to_list()), table, by_id=False)
     return Run(model, load_state(folder / MODEL_FILE), catalogue, result, StoredClients(folder, names), folder)
 
 
-def _last_places(taken: Sequence[T]) -> list[T]:
+def last_places(taken: Sequence[T]) -> list[T]:
     """Each thing once, where it was taken last."""
     return list(dict.fromkeys(reversed(taken)))[::-1]
 
@@ -293,8 +311,8 @@ def _steps(lists: Ragged) -> Items:
     return (ends - 1 - np.arange(len(lists.item))).astype(np.int32)
 
 
-def _history(baskets: Sequence[Sequence[str]] | None, place: Mapping[str, int]) -> History | None:
-    """Past baskets, oldest first, of one asking user."""
+def history_of(baskets: Sequence[Sequence[str]] | None, place: Mapping[str, int]) -> History | None:
+    """Past baskets, oldest first, of one asking user; `place` says where an item stands, others are left out."""
     if not baskets:
         return None
     item, age = list[int](), list[int]()
@@ -305,10 +323,22 @@ def _history(baskets: Sequence[Sequence[str]] | None, place: Mapping[str, int]) 
     return History(np.array([0, len(item)], np.int64), np.array(item, np.int32), np.array(age, np.int32))
 
 
-def _by_popularity_where_unknown(scores: Scores, state: State) -> Scores:
+def by_popularity_where_unknown(scores: Scores, state: State) -> Scores:
     """Scores that are exactly 0 (nothing is known) replaced by a hint of popularity, too small to pass any other."""
-    hint = (1e-12 * state["popularity"]).astype(np.float32)
-    return np.where(scores == 0, hint, scores)
+    return np.where(scores == 0, popularity_hint(state), scores)
+
+
+def popularity_hint(state: State) -> Scores:
+    """What stands for a score of 0: float32 [items]."""
+    hint: Scores = (1e-12 * state["popularity"]).astype(np.float32)
+    return hint
+
+
+def reasons(model: Model, state: State, query: Query, item: int) -> list[tuple[str, int | None, float]]:
+    """Why `item` is suggested in the first query: (term, item or None, share), largest first; shares sum to 1."""
+    found = model.explain(state, query, item) or [("popular", None, 1.0)]
+    total = sum(amount for _, _, amount in found)
+    return [(term, cause, amount / total) for term, cause, amount in found]
 
 
 def _folded(text: str) -> str:

@@ -11,8 +11,9 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -25,6 +26,33 @@ from coterie.secure.keys import fingerprint
 MANIFEST, IDENTITY, TRUSTED = "manifest.json", "identity.pem", "trusted_keys"
 CHECKPOINTS = "checkpoint"
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+Fault: TypeAlias = Literal["unsigned", "tampered"]
+"""What can be wrong with a folder: nobody that is trusted signed it, or it is not what was signed."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a run folder says of itself, and what is wrong with that: a sentence for each fault, the first one first.
+
+    `manifest` is empty where there is none that can be read; `signer` is the fingerprint of whoever signed it, None
+    where no signature holds.
+    """
+
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    signer: str | None = None
+    faults: Mapping[Fault, str] = field(default_factory=dict)
+
+    def refuse(self, despite: Collection[str] = ()) -> Examined:
+        """Itself, if no fault but those in `despite` was found.
+
+        Raises:
+            RunError: there is another one.
+        """
+        for fault, sentence in self.faults.items():
+            if fault not in despite:
+                raise RunError(sentence)
+        return self
 
 
 def sign_folder(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -48,26 +76,58 @@ def verify_folder(folder: Path, trust: str | None = None, only: Collection[str] 
     Raises:
         RunError: no manifest (unfinished), a wrong signature, an unknown signer, or a file that is missing or changed.
     """
-    manifest = _read_manifest(folder)
+    return dict(examine_folder(folder, trust, only).refuse().manifest)
+
+
+def examine_folder(
+    folder: Path, trust: str | None = None, only: Collection[str] | None = None, despite: Collection[str] = ()
+) -> Examined:
+    """Check a run folder against its manifest, and say what was found; stops at the first fault not in `despite`.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run folder")
+    if not (folder / MANIFEST).exists():
+        return Examined(faults={"unsigned": f"{folder}: has no {MANIFEST}; {_hint(folder)}"})
+    try:
+        manifest = _read_manifest(folder)
+    except RunError as error:
+        return Examined(faults={"tampered": str(error)})
+    try:
+        signer = _signer(folder, manifest)
+    except RunError as error:
+        return Examined(manifest, None, {"tampered": str(error)})
+    faults: dict[Fault, str] = {}
+    if not _trusted(signer, trust):
+        told = f"signed by the unknown key {signer}; if you trust its owner, pass --trust {signer}"
+        faults["unsigned"] = f"{folder}: {told}"
+    if not faults or "unsigned" in despite:
+        files = manifest["files"]
+        try:
+            _check_files(folder, files if only is None else {name: files[name] for name in files if name in only})
+        except RunError as error:
+            faults["tampered"] = str(error)
+    return Examined(manifest, signer, faults)
+
+
+def _signer(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """The fingerprint of the key with which the manifest was signed."""
     content = {key: value for key, value in manifest.items() if key != "signature"}
     try:
         public = bytes.fromhex(manifest["public_key"])
         Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(manifest["signature"]), _canonical(content))
     except (KeyError, TypeError, ValueError, InvalidSignature):
         raise RunError(f"{folder / MANIFEST}: the signature does not match its content; the run was changed") from None
-    _check_signer(folder, fingerprint(public), trust)
-    files = manifest["files"]
-    _check_files(folder, files if only is None else {name: files[name] for name in files if name in only})
-    return manifest
+    return fingerprint(public)
 
 
-def _check_signer(folder: Path, signer: str, trust: str | None) -> None:
+def _trusted(signer: str, trust: str | None) -> bool:
     if trust in ("any", signer) or signer in _listed():
-        return
+        return True
     # No key is made here: who only reads runs needs no identity, nor a folder to keep it in.
-    if (home() / IDENTITY).exists() and signer == fingerprint(own_key().public_key().public_bytes(*RAW)):
-        return
-    raise RunError(f"{folder}: signed by the unknown key {signer}; if you trust its owner, pass --trust {signer}")
+    return (home() / IDENTITY).exists() and signer == fingerprint(own_key().public_key().public_bytes(*RAW))
 
 
 def _listed() -> list[str]:
@@ -79,20 +139,21 @@ def _listed() -> list[str]:
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, digest in files.items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise RunError(f"{folder / MANIFEST}: lists '{name}', which is no file of this folder; the run was changed")
         if not path.is_file():
             raise RunError(f"{path}: missing, but the manifest lists it; restore the run folder or train again")
         if sha256_of(path) != digest:
             raise RunError(f"{path}: changed since it was signed; restore the run folder or train again")
 
 
+def _hint(folder: Path) -> str:
+    unfinished = (folder / "config.toml").exists()
+    return f"finish it with: coterie train --resume {folder}" if unfinished else "it is not a run folder"
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not folder.is_dir():
-        raise RunError(f"{folder}: no such run folder")
-    if not path.exists():
-        unfinished = (folder / "config.toml").exists()
-        hint = f"finish it with: coterie train --resume {folder}" if unfinished else "it is not a run folder"
-        raise RunError(f"{folder}: has no {MANIFEST}; {hint}")
     try:
         manifest = json.loads(read_bytes(path))
     except ValueError as error:

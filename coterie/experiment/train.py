@@ -47,6 +47,7 @@ from coterie.experiment.result import Facts, build_result
 from coterie.experiment.run import Run
 from coterie.experiment.signing import own_key
 from coterie.experiment.tidy import finite
+from coterie.experiment.tracking import Tracked, check_tracking, send
 from coterie.experiment.work import Work
 from coterie.experiment.workers import workers_of
 from coterie.federation.release import disclose
@@ -57,11 +58,15 @@ from coterie.settings import Settings
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: the run, its folder (None in memory) and the object that ``--json`` prints."""
+    """A finished training: the run, its folder (None in memory) and the object that ``--json`` prints.
+
+    `tracked` is where the run was sent to, where that was asked for.
+    """
 
     run: Run
     path: Path | None
     result: dict[str, Any]
+    tracked: Tracked | None = None
 
 
 def run_training(
@@ -122,15 +127,24 @@ def train_log(
     """Train on a log that is in memory; with `folder` the run is written there and signed.
 
     `accepted` is called once all input has proved usable and before any work that lasts. With `resume` the folder holds
-    an interrupted training of the same log and settings; else it must be empty.
+    an interrupted training of the same log and settings; else it must be empty. A run that is to be tracked is sent
+    once it is signed.
+
+    Raises:
+        EnvironmentFault: among others, the tracking server failed; the run is whole in its folder all the same.
     """
+    check_tracking(settings.tracking, folder)
     if folder is not None:
         if not resume:
             require_empty(folder)
         own_key()  # whoever cannot sign should hear it before the work
     name = name or run_name(folder)
     with workers_of(settings.run, notify) as workers:
-        return _train(log, settings, plan, given or {}, candidates, folder, name, accepted, notify, workers)
+        done = _train(log, settings, plan, given or {}, candidates, folder, name, accepted, notify, workers)
+    if settings.tracking.track is None or folder is None:
+        return done
+    notify("step", {"text": "sending the run to MLflow", "done": 0, "total": None})
+    return replace(done, tracked=send(folder, settings.tracking))
 
 
 def _train(

@@ -4,5 +4,5 @@ A revision that was published is never changed: what follows from it is a new fi
 last one.
 """
 
-HEAD = "0002"
+HEAD = "0003"
 VERSION_TABLE = "coterie_schema"  # a database may be shared with others who migrate their own tables

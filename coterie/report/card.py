@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from coterie.errors import PlanError
@@ -33,18 +34,37 @@ _MASKS = {
     "of noise, which were drawn as their sum",
     "none": "none",
 }
-_COVERED = (
-    "- Which items exist is public, and so are titles, item attributes, the list of clients, and the times that divide "
-    "training from test.\n"
-    "- A client's own model and mix are made from its own rows without noise: they protect from peers as long as they "
-    "stay at the client, and are covered by no epsilon.\n"
-    "- Other runs on the same users add up: the ledger keeps the account."
+_PUBLIC = (
+    "Which items exist is public, and so are titles, item attributes, the list of clients, and the times that divide "
+    "training from test."
 )
+_OWN = (
+    "A client's own model and mix are made from its own rows without noise: they protect from peers as long as they "
+    "stay at the client, and are covered by no epsilon."
+)
+_OTHERS = "Other runs on the same users add up: the ledger keeps the account."
 
 _ROSTER = (
-    "- Every client is one user, so the list of clients says who takes part, and so do its length, the fewest clients "
+    "Every client is one user, so the list of clients says who takes part, and so do its length, the fewest clients "
     "in a sum and the size of the noise: epsilon covers what users did, not that they take part."
 )
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card states, line by line in Markdown (``**strong**``, names in backticks), for whoever lays it out.
+
+    `promise` are its rows by name; `parts` are those of the result; `promised` says whether an epsilon is claimed.
+    """
+
+    lead: str
+    subject: str
+    promised: bool
+    promise: Mapping[str, str]
+    sees: tuple[str, ...]
+    leaves: tuple[str, ...]
+    parts: Sequence[Mapping[str, Any]]
+    uncovered: tuple[str, ...]
 
 
 def privacy_card(info: Result) -> str:
@@ -58,6 +78,25 @@ def privacy_card(info: Result) -> str:
     Raises:
         PlanError: the plan is one that this card cannot describe, or a fact that it must state is missing.
     """
+    card = card_of(info)
+    sections = [
+        ["# Privacy card", "", f"{card.lead} {card.subject}".strip()],
+        [
+            "## What is promised",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {key} | {text} |" for key, text in card.promise.items()),
+        ],
+        ["## Who sees what", "", *_points(card.sees)],
+        ["## What leaves a client", "", *_points(card.leaves), *_parts(card.parts, promised=card.promised)],
+        ["## What this does not cover", "", *_points(card.uncovered)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def card_of(info: Result) -> Card:
+    """The facts of a run's card. Reads and raises as `privacy_card`."""
     privacy = info.get("privacy")
     if not privacy:
         raise PlanError("a privacy card needs the run's 'privacy' facts, and the result has none")
@@ -67,33 +106,41 @@ def privacy_card(info: Result) -> str:
         raise PlanError(
             f"this card cannot describe aggregation {aggregation!r} with noise {noise!r} and epsilon {epsilon!r}"
         )
-    sections = [
-        _heading(info, privacy, promised=promised),
-        _promise(privacy, promised=promised),
-        _who_sees_what(info, privacy),
-        _what_leaves(info, privacy, promised=promised),
-        _limits(info, privacy, promised=promised),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+    return Card(
+        lead=_lead(privacy, promised=promised),
+        subject=_subject(info),
+        promised=promised,
+        promise=_promise(privacy, promised=promised),
+        sees=_who_sees_what(info, privacy),
+        leaves=_what_leaves(info, privacy, promised=promised),
+        parts=privacy.get("parts") or [],
+        uncovered=_limits(info, privacy, promised=promised),
+    )
 
 
-def _heading(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
+def _points(lines: Sequence[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
+
+
+def _subject(info: Result) -> str:
     about = [f"{name} `{info[name]}`" for name in ("model", "run") if info.get(name)]
     data = info.get("data") or {}
     about += [f"{count(data[name])} {name}" for name in ("clients", "users", "items") if data.get(name) is not None]
-    subject = f"This card is about {', '.join(about)}." if about else ""
-    lead = "**No differential privacy.**"
-    if promised:
-        lead = f"**Epsilon {_short(privacy['epsilon'])} at delta {_short(_fact(privacy, 'delta'))} for each user.**"
-        if _simulated(privacy):
-            lead = (
-                "**Simulated noise: no privacy.** The noise came from the seed, so whoever knows the seed can take it "
-                f"off; real noise of this size would give epsilon {_short(privacy['epsilon'])}. Never to be released."
-            )
-    return ["# Privacy card", "", f"{lead} {subject}".strip()]
+    return f"This card is about {', '.join(about)}." if about else ""
 
 
-def _promise(privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
+def _lead(privacy: Mapping[str, Any], *, promised: bool) -> str:
+    if not promised:
+        return "**No differential privacy.**"
+    if _simulated(privacy):
+        return (
+            "**Simulated noise: no privacy.** The noise came from the seed, so whoever knows the seed can take it "
+            f"off; real noise of this size would give epsilon {_short(privacy['epsilon'])}. Never to be released."
+        )
+    return f"**Epsilon {_short(privacy['epsilon'])} at delta {_short(_fact(privacy, 'delta'))} for each user.**"
+
+
+def _promise(privacy: Mapping[str, Any], *, promised: bool) -> dict[str, str]:
     neighbours = str(_fact(privacy, "neighbours"))
     rows = {
         "unit of privacy": _unit(str(_fact(privacy, "unit"))),
@@ -105,14 +152,13 @@ def _promise(privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
         rows["epsilon"] = (
             "none: no differential privacy; whoever sees the sums or the model can learn about single users"
         )
-    rows |= {
+    return rows | {
         "noise": _NOISE[str(privacy["noise"])],
         "aggregation": _AGGREGATION[str(privacy["aggregation"])],
         "masks": _MASKS.get(str(privacy.get("masks") or "none"), str(privacy.get("masks"))),
         "rounds": count(privacy.get("rounds")),
         "fewest clients in a sum": count(privacy.get("min_clients")),
     }
-    return ["## What is promised", "", "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())]
 
 
 def _guarantee(privacy: Mapping[str, Any]) -> dict[str, str]:
@@ -144,31 +190,30 @@ def _guarantee(privacy: Mapping[str, Any]) -> dict[str, str]:
     return rows
 
 
-def _who_sees_what(info: Result, privacy: Mapping[str, Any]) -> list[str]:
-    devices = _devices(info)
-    lines = ["## Who sees what", ""]
+def _who_sees_what(info: Result, privacy: Mapping[str, Any]) -> tuple[str, ...]:
+    devices = one_user_each(info)
     if privacy["aggregation"] == "plain":
         each = "Here every client is one user, so it sees what one person did. " if devices else ""
         noised = " with each user's noise in it" if privacy["noise"] == "local" else " in the clear"
-        lines.append(
-            f"- **The server** sees the sum of each client{noised}. {each if privacy['noise'] != 'local' else ''}It "
+        server = (
+            f"**The server** sees the sum of each client{noised}. {each if privacy['noise'] != 'local' else ''}It "
             "never receives rows of a log, user ids or baskets; but sums over few users can give them away, so the "
             "server must be trusted."
         )
     else:
         kept = " that is noisy already" if privacy["noise"] in ("distributed", "local") else ""
-        lines.append(f"- **The server** sees the sum of all clients{kept}, and of no single one. {_claim(privacy)}")
+        server = f"**The server** sees the sum of all clients{kept}, and of no single one. {_claim(privacy)}"
     noised = privacy["noise"] != "none"
-    lines += [
-        "- **Other clients** see the model and, with it, the "
+    return (
+        server,
+        "**Other clients** see the model and, with it, the "
         + ("noisy sum over all clients." if noised else "sum over all clients. A client can subtract its own part."),
-        "- **Whoever has the model file** has what can be computed from the "
+        "**Whoever has the model file** has what can be computed from the "
         + ("noisy " if noised else "")
         + "sum over all clients"
         + (_covers(privacy) if noised else "."),
-        "- **User histories, carts and a client's own model** stay at the client.",
-    ]
-    return lines
+        "**User histories, carts and a client's own model** stay at the client.",
+    )
 
 
 def _covers(privacy: Mapping[str, Any]) -> str:
@@ -184,7 +229,7 @@ def _claim(privacy: Mapping[str, Any]) -> str:
     return f"This holds against {against}."
 
 
-def _what_leaves(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
+def _what_leaves(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> tuple[str, ...]:
     traffic, clip, bits = info.get("traffic") or {}, privacy.get("clip_norm"), known(privacy.get("ring_bits"))
     upload, download = size(traffic.get("upload_bytes_per_client")), size(traffic.get("download_bytes_per_client"))
     ring = "" if bits is None else f" of {bits:.0f} bits"
@@ -197,17 +242,15 @@ def _what_leaves(info: Result, privacy: Mapping[str, Any], *, promised: bool) ->
     else:
         bound = f"is clipped to an L2 norm of {_short(clip)} per part"
     lines = [
-        "## What leaves a client",
-        "",
-        f"- Upload: {upload} per client over all rounds; download: {download}.",
-        f"- Integers{ring}, added exactly.",
-        f"- One user's contribution {bound}.",
+        f"Upload: {upload} per client over all rounds; download: {download}.",
+        f"Integers{ring}, added exactly.",
+        f"One user's contribution {bound}.",
     ]
     free = [one for one in privacy.get("left") or [] if not one.get("charged")]
     if promised and free:
         shown = "; ".join(f"{one['what']} ({one['why']})" if one.get("why") else str(one["what"]) for one in free)
-        lines.append(f"- **Outside epsilon**, shown because this is a simulation: {shown}.")
-    return lines + _parts(privacy.get("parts") or [], promised=promised)
+        lines.append(f"**Outside epsilon**, shown because this is a simulation: {shown}.")
+    return tuple(lines)
 
 
 def _parts(parts: Sequence[Mapping[str, Any]], *, promised: bool) -> list[str]:
@@ -227,34 +270,38 @@ def _parts(parts: Sequence[Mapping[str, Any]], *, promised: bool) -> list[str]:
     return ["", head, rule, *dict.fromkeys(rows)]
 
 
-def _limits(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> list[str]:
-    lines = ["## What this does not cover", ""]
+def _limits(info: Result, privacy: Mapping[str, Any], *, promised: bool) -> tuple[str, ...]:
+    lines = list[str]()
     if info.get("scope") == "simulation":
         lines.append(
-            "- **Simulation**: one process held the logs of all clients; nothing protected them from that process."
+            "**Simulation**: one process held the logs of all clients; nothing protected them from that process."
         )
         if not promised or any(not one.get("charged") for one in privacy.get("left") or []):
-            lines.append("- Metrics are raw: they were computed on held-out interactions and are outside any epsilon.")
+            lines.append("Metrics are raw: they were computed on held-out interactions and are outside any epsilon.")
     if promised:
-        lines.append(_COVERED)
-        if _devices(info):
+        lines += [_PUBLIC, _OWN, _OTHERS]
+        if one_user_each(info):
             lines.append(_ROSTER)
     else:
-        lines.append("- Cleaning, splitting and the choice of items looked at the logs as they are.")
+        lines.append("Cleaning, splitting and the choice of items looked at the logs as they are.")
     if privacy.get("partners"):
-        lines.append(f"- {privacy['partners']}")
-    return [
+        lines.append(str(privacy["partners"]))
+    return (
         *lines,
-        "- Suggestions can reveal what was bought together; who may ask for them is for the operator to decide.",
-    ]
+        "Suggestions can reveal what was bought together; who may ask for them is for the operator to decide.",
+    )
 
 
-def _devices(info: Result) -> bool:
-    """Whether every client is one user; the number of users is not said where nothing but noised sums is."""
+def one_user_each(info: Result) -> bool:
+    """Whether every client is one user, or one guest's basket: a device, with no organisation behind it.
+
+    The number of users is not said where nothing but noised sums is; the result then says so itself.
+    """
     data = info.get("data") or {}
     if data.get("one_user_each") is not None:
         return bool(data["one_user_each"])
-    return data.get("users") is not None and data.get("clients") == data["users"]
+    users, clients = data.get("users"), data.get("clients")
+    return users is not None and clients in (users, users + (data.get("guests") or 0))
 
 
 def _simulated(privacy: Mapping[str, Any]) -> bool:

@@ -28,8 +28,12 @@ def render_report(result: Result, path: Path, plots: Mapping[str, Path]) -> None
     Raises:
         DataError: a plot is not a readable SVG file.
     """
-    page = templates().get_template("report.html.j2").render(_view(result, plots))
-    path.write_text(page, encoding="utf-8")
+    path.write_text(report_page(result, plots), encoding="utf-8")
+
+
+def report_page(result: Result, plots: Mapping[str, Path]) -> str:
+    """What `render_report` writes. Raises as it does."""
+    return templates().get_template("report.html.j2").render(_view(result, plots))
 
 
 @cache

@@ -13,7 +13,7 @@ import typer.main
 import coterie
 from coterie.annotated import core_type
 from coterie.cli import app
-from coterie.cli.init import template
+from coterie.cli.init import serving_template, template
 from coterie.cli.options import Flag, help_record, model_flags, section_title, setting_flags
 from coterie.federation.config import federation_template, node_template
 from coterie.federation.policy import policy_template
@@ -30,6 +30,7 @@ PACKAGES = (
     "report",
     "experiment",
     "audit",
+    "serving",
     "migrations",
     "testing",
 )
@@ -58,6 +59,8 @@ def pages() -> dict[str, str]:
         "reference/settings.md": settings(),
         "reference/models.md": models(),
         "reference/federation-files.md": federation_files(),
+        "reference/serve-file.md": serve_file(),
+        "reference/rest-api.md": rest_api(),
         "reference/python.md": python(),
         **{f"reference/package-{name}.md": package(name) for name in PACKAGES},
         "reference/package-core.md": core_modules(),
@@ -75,6 +78,45 @@ def federation_files() -> str:
     for name, (whose, content) in files.items():
         lines += ["", f"## {name}", "", f"{whose[0].upper()}{whose[1:]}.", "", "```toml", content.rstrip(), "```"]
     return "\n".join(lines) + "\n"
+
+
+def serve_file() -> str:
+    """The settings of a service, as the command writes them."""
+    written = ["```toml", serving_template().rstrip(), "```"]
+    return "\n".join(["# serve.toml", "", "As `coterie init --serve` writes it.", "", *written]) + "\n"
+
+
+def rest_api() -> str:
+    """Every endpoint of a service, from the OpenAPI description that it gives itself at `/openapi.json`."""
+    from coterie.serving.app import api_description
+    from coterie.serving.config import ServeConfig
+
+    described = api_description(ServeConfig())
+    lines = ["# REST API", "", "What `GET /openapi.json` of a service describes (OpenAPI 3.1, with examples)."]
+    for path, methods in described["paths"].items():
+        for method, told in methods.items():
+            lines += [
+                "",
+                f"## {method.upper()} {path}",
+                "",
+                _prose(told.get("description") or told.get("summary") or ""),
+            ]
+            lines += _body(told.get("requestBody"), described)
+            lines += ["", "| status | meaning |", "|---|---|"]
+            lines += [
+                f"| {status} | {_cell(one.get('description', ''))} |" for status, one in told["responses"].items()
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _body(body: Any, described: Any) -> Iterator[str]:
+    """The fields of a request's JSON body."""
+    schema = ((body or {}).get("content", {}).get("application/json") or {}).get("schema", {})
+    for one in schema.get("anyOf", [schema]):
+        fields = described["components"]["schemas"].get(str(one.get("$ref", "")).rpartition("/")[2], {})
+        if properties := fields.get("properties"):
+            yield from ("", "| field | meaning |", "|---|---|")
+            yield from (f"| `{key}` | {_cell(value.get('description', ''))} |" for key, value in properties.items())
 
 
 def command_line() -> str:

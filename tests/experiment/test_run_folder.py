@@ -136,3 +136,22 @@ def test_evaluating_with_a_known_log_asks_what_training_asked(tmp_path: Path, mo
     ours, theirs = again["metrics"]["federated"], done.result["metrics"]["federated"]
     assert ours["ndcg@10"] == pytest.approx(theirs["ndcg@10"])
     assert again["cases"]["evaluated"] == done.result["cases"]["evaluated"]
+
+
+def test_a_manifest_says_when_the_run_was_signed(folder: Path) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    signed = datetime.fromisoformat(json.loads((folder / "manifest.json").read_text())["signed_at"])
+    assert timedelta(0) <= datetime.now(UTC) - signed < timedelta(hours=1)
+
+
+def test_a_run_opens_despite_faults_that_are_named(log: coterie.InteractionLog, tmp_path: Path) -> None:
+    run = coterie.train(log, model="ease")
+    folder = run.save(tmp_path / "run")
+    (folder / "manifest.json").unlink()
+    with pytest.raises(RunError, match="has no manifest"):
+        coterie.load(folder, despite=("tampered",))
+    opened = coterie.load(folder, despite=("unsigned",))
+    assert np.array_equal(opened.scores([[run.items[1]]]), run.scores([[run.items[1]]]))
+    assert dict(opened.clients) == {}, "nobody says whose the models of clients are"
+    assert len(run.clients) > 0

@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coterie.errors import EnvironmentFault, RunError
-from coterie.experiment.signing import MANIFEST, fingerprint, sign_folder, verify_folder
+from coterie.experiment.signing import (
+    MANIFEST,
+    RAW,
+    Examined,
+    examine_folder,
+    fingerprint,
+    own_key,
+    sign_folder,
+    verify_folder,
+)
 from coterie.files import home
 
 MINE, THEIRS = "mine", "theirs"
@@ -254,3 +263,38 @@ def test_the_home_is_found_where_it_belongs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert home() == tmp_path / ".config" / "coterie"
+
+
+# --- despite a fault -------------------------------------------------------------------------------------------------
+
+
+def test_examining_stops_at_the_first_fault_that_is_not_allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by, theirs = signer(folder), folder.parent / THEIRS
+    assert examine_folder(folder) == Examined(manifest(folder), by)
+    (folder / "config.toml").write_text("changed")
+    assert set(examine_folder(folder).faults) == {"tampered"}
+    monkeypatch.setenv("COTERIE_HOME", str(theirs))
+    assert set(examine_folder(folder).faults) == {"unsigned"}
+    found = examine_folder(folder, despite=("unsigned",))
+    assert list(found.faults) == ["unsigned", "tampered"]
+    assert found.signer == by
+    with pytest.raises(RunError, match=r"config\.toml: changed since it was signed"):
+        found.refuse(("unsigned",))
+    assert found.refuse(("unsigned", "tampered")) is found
+    (folder / MANIFEST).unlink()
+    assert examine_folder(folder) == Examined({}, None, {"unsigned": examine_folder(folder).faults["unsigned"]})
+    with pytest.raises(RunError, match="no such run folder"):
+        examine_folder(folder / "none", despite=("unsigned", "tampered"))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "clients/../../outside"])
+def test_a_manifest_names_no_file_outside_its_folder(folder: Path, name: str) -> None:
+    (folder.parent / "outside").write_text("not of this run")
+    content = {key: value for key, value in manifest(folder).items() if key not in ("signature", "public_key")}
+    content["files"][name] = "0" * 64
+    signing = own_key()
+    content["public_key"] = signing.public_key().public_bytes(*RAW).hex()
+    signed = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    (folder / MANIFEST).write_text(json.dumps({**content, "signature": signing.sign(signed).hex()}))
+    with pytest.raises(RunError, match="which is no file of this folder"):
+        verify_folder(folder)

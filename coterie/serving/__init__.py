@@ -1,0 +1,1 @@
+"""What was learned, served: the REST API, its store, the dashboard."""

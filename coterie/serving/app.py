@@ -1,0 +1,82 @@
+"""The application: routes, dashboard and static files of one deployment, behind what protects them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+from fastapi import FastAPI
+from starlette.responses import RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from coterie.serving import problems
+from coterie.serving.config import ServeConfig
+from coterie.serving.dashboard.routes import router as dashboard
+from coterie.serving.deployment import Deployment
+from coterie.serving.openapi import describe
+from coterie.serving.routes import events, health, items, model, recommend, users
+from coterie.serving.security.middleware import Envelope, protect
+
+GROUPS = (recommend, items, events, users, model, health)
+
+
+def create_app(deployment: Deployment) -> FastAPI:
+    """Everything that answers, without what protects it."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.state.deployment = deployment
+    for group in GROUPS:
+        app.include_router(group.router(deployment))
+    app.include_router(dashboard(deployment))
+    app.mount("/static", StaticFiles(packages=[("coterie.serving", "static")]))
+    app.add_api_route(
+        "/example/shop.html", lambda: RedirectResponse("/static/example/shop.html"), include_in_schema=False
+    )
+    problems.install(app)
+    describe(app)
+    return app
+
+
+def api_description(config: ServeConfig) -> dict[str, Any]:
+    """What ``GET /openapi.json`` of a service with these settings says; there need not be one."""
+    described = SimpleNamespace(config=config)  # routes ask for everything else when they are called
+    app = FastAPI(docs_url=None, redoc_url=None)
+    app.state.deployment = described
+    for group in GROUPS:
+        app.include_router(group.router(cast("Deployment", described)))
+    describe(app)
+    return app.openapi()
+
+
+def application(deployment: Deployment) -> Envelope:
+    """What answers requests, behind what protects it."""
+    return protect(create_app(deployment), deployment)
+
+
+class Service:
+    """What a server runs: it starts the deployment before the first request, and closes it after the last.
+
+    `ready` is called when the deployment answers.
+    """
+
+    def __init__(self, deployment: Deployment, ready: Callable[[], None] = lambda: None) -> None:
+        self._deployment, self._ready = deployment, ready
+        self._app = application(deployment)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection, or the server's own start and stop."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._deployment.start()
+        self._ready()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._deployment.close()
+        self._app.log.close()
+        await send({"type": "lifespan.shutdown.complete"})
