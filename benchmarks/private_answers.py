@@ -22,7 +22,7 @@ from coterie.evaluation.ranking import top_k
 from coterie.experiment.run import Run, by_popularity_where_unknown
 from coterie.serving.private.browser_file import BrowserModel
 from coterie.serving.private.export import export
-from coterie.serving.private.noisy import draw, utilities
+from coterie.serving.private.noisy import base, draw, utilities
 from coterie.serving.private.onnx_export import DenseModel
 from coterie.serving.served import ServedModel
 from coterie.serving.words import Version
@@ -55,7 +55,7 @@ def grocery_cases(folder: Path) -> tuple[coterie.InteractionLog, list[tuple[list
     columns = {"user": "user", "item": "sku", "basket": "basket", "time": "t"}
     log = coterie.read_log(folder / "groceries_train.parquet", **columns)
     table = pl.read_parquet(folder / "groceries_cases_test.parquet").sample(CASES, seed=0)
-    return log, [(cart, targets[0]) for cart, targets in table.select("cart", "targets").iter_rows()]
+    return log, list(table.select("cart", "target").iter_rows())
 
 
 def trained(log: coterie.InteractionLog, model: str) -> Run:
@@ -78,7 +78,10 @@ class Bench:
         hits = best == self.target[:, None]
         gain = (hits / np.log2(np.arange(2, best.shape[1] + 2))).sum(axis=1)
         error = gain.std() / np.sqrt(len(gain))
-        print(f"  {what:28s} NDCG@10 {gain.mean():.4f} ± {error:.4f}  HR@10 {hits.any(axis=1).mean():.4f}  {more}", flush=True)
+        print(
+            f"  {what:28s} NDCG@10 {gain.mean():.4f} ± {error:.4f}  HR@10 {hits.any(axis=1).mean():.4f}  {more}",
+            flush=True,
+        )
 
     def best(self, scores: Scores) -> Items:
         return top_k(by_popularity_where_unknown(scores, self.run.state), self.cart, None, K)
@@ -114,10 +117,11 @@ def noisy(bench: Bench) -> None:
     """Answers of ten as they are drawn; whoever asked drops what is in the basket already."""
     served = ServedModel.of(bench.run, Version(1, "", "", bench.run.model.name, None, 0))
     view = served.view(None)
+    prior = base(view)
     worth = [utilities(served, view, np.unique(bench.cart[q])) for q in range(len(bench.cart))]
     bench.say("votes without noise", without_basket(bench, [np.argsort(-u, kind="stable")[: K + 40] for u in worth]))
     for epsilon in EPSILONS:
-        bench.say(f"noisy, epsilon {epsilon:g}", without_basket(bench, [draw(u, K, epsilon) for u in worth]))
+        bench.say(f"noisy, epsilon {epsilon:g}", without_basket(bench, [draw(u, K, epsilon, prior) for u in worth]))
 
 
 def without_basket(bench: Bench, lists: list[Items]) -> Items:
@@ -135,7 +139,7 @@ def measure(title: str, log: coterie.InteractionLog, cases: list[tuple[list[str]
     print(f"{title}: {len(bench.run.items)} items, {len(bench.cart)} baskets", flush=True)
     bench.say("popularity", bench.popular())
     bench.say("cart, exact", bench.exact())
-    exports(bench, "cart", [*(("browser", most) for most in NEIGHBOURS), ("onnx", 0 + 1)])
+    exports(bench, "cart", [*(("browser", most) for most in NEIGHBOURS), ("onnx", 50)])
     noisy(bench)
     for name in OTHERS:
         other = Bench(trained(log, name), cases)

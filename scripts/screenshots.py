@@ -1,6 +1,6 @@
 """Pictures of every page for the documentation: of the same deployment and by the same steps as the browser tests.
 
-Run by `make screenshots`: writes docs/images/NAME.png. Needs the extra 'dev' and Chromium.
+Run as `python scripts/screenshots.py`: writes docs/images/NAME.png. Needs the extra 'dev' and Chromium.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from PIL import Image
-from playwright.sync_api import sync_playwright
+from PIL import Image  # noqa: E402 - the root comes first
+from playwright.sync_api import sync_playwright  # noqa: E402
 
-from tests.browser.looks import LOOKS, Look
-from tests.browser.stage import Stage, stage
+from tests.browser.looks import LOOKS, Look  # noqa: E402
+from tests.browser.stage import Stage, stage  # noqa: E402
 
 WIDTH = 1200
 COLOURS = 128  # of a picture's palette: pages have few colours, and files stay small
 LARGEST = 150_000  # bytes of a file
+HOME = "/srv/shop"  # what pages show in the place of a temporary folder
+RENAME = """([from, to]) => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(from, to);
+}"""
 
 
 def main() -> int:
@@ -64,6 +69,7 @@ def picture(browser: Any, made: Stage, look: Look) -> bytes:
     context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce", locale="en-GB")
     try:
         page = look.open(context.new_page(), made)
+        page.evaluate(RENAME, [str(made.folder.absolute()), HOME])
         return bytes(page.screenshot(animations="disabled", caret="hide"))
     finally:
         context.close()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import coterie
 from coterie.data.log import InteractionLog
@@ -21,33 +22,26 @@ from coterie.data.market import market
 
 def main() -> int:
     asked = options()
-    run, store = asked.folder / "run", asked.folder / "store.sqlite"
     log = orders()
-    if not (run / "manifest.json").exists():
-        shutil.rmtree(run, ignore_errors=True)
-        print("training on 24,000 baskets of 6 synthetic shops ...", flush=True)
-        coterie.train(log, model="cart", test="carts", seed=0, output=run, settings={"clean": {"preset": "retail"}})
-    command = [
-        sys.executable,
-        "-m",
-        "coterie",
-        "serve",
-        str(run),
-        "--store",
-        str(store),
-        "--port",
-        str(asked.port),
-        "--json",
-    ]
-    service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    run = trained(asked.folder / "run", log)
+    command = [sys.executable, "-m", "coterie", "serve", str(run), "--store", str(asked.folder / "store.sqlite")]
+    with (asked.folder / "serving.log").open("a") as lines:  # one for each request: too many to be read here
+        service = subprocess.Popen(
+            [*command, "--port", str(asked.port), "--json"], stdout=subprocess.PIPE, stderr=lines, text=True
+        )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.terminate())
-    line = service.stdout.readline() if service.stdout else ""
-    if not line or "error" in (said := json.loads(line)):
-        return service.wait() or 1
-    put_articles(said["address"], log)
-    show(said["address"], log)
-    return max(service.wait(), 0)
+    try:
+        said = json.loads((service.stdout.readline() if service.stdout else "") or "{}")
+        if "address" not in said:
+            print(said.get("error", {}).get("message", "the service ended"), file=sys.stderr)
+            return service.wait() or 1
+        put_articles(said["address"], log)
+        show(said["address"], asked.folder, log)
+        return max(service.wait(), 0)
+    finally:
+        service.terminate()
+        service.wait()
 
 
 def options() -> argparse.Namespace:
@@ -59,6 +53,15 @@ def options() -> argparse.Namespace:
 
 def orders() -> InteractionLog:
     return market(shops=6, customers=3000, items=600, baskets=24_000, seed=0, messy=True).log
+
+
+def trained(run: Path, log: InteractionLog) -> Path:
+    """The run folder; what an earlier start has trained is used again."""
+    if not (run / "manifest.json").exists():
+        shutil.rmtree(run, ignore_errors=True)
+        print("training on 24,000 baskets of 6 synthetic shops ...", flush=True)
+        coterie.train(log, model="cart", test="carts", seed=0, output=run, settings={"clean": {"preset": "retail"}})
+    return run
 
 
 def put_articles(address: str, log: InteractionLog) -> None:
@@ -77,32 +80,34 @@ def put_articles(address: str, log: InteractionLog) -> None:
         }
         for row in rows
     ]
-    asked = urllib.request.Request(
-        f"{address}/v1/items",
-        json.dumps({"put": items}).encode(),
-        {"Content-Type": "application/json"},
-        method="POST",
-    )
-    with urllib.request.urlopen(asked, timeout=60) as reply:
-        print(f"{json.load(reply)['put']} articles put", flush=True)
+    print(f"{post(f'{address}/v1/items', {'put': items})['put']} articles put", flush=True)
 
 
-def show(address: str, log: InteractionLog) -> None:
-    first, second = log.frame.group_by("item").len().sort("len", "item", descending=[True, False])["item"].head(2)
+def post(url: str, content: dict[str, Any]) -> dict[str, Any]:
+    body, headers = json.dumps(content).encode(), {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as reply:
+        return dict(json.load(reply))
+
+
+def show(address: str, folder: Path, log: InteractionLog) -> None:
+    best = log.frame.group_by("item").len().sort("len", "item", descending=[True, False])["item"]
+    first, second = best.head(2)
+    suggested = post(f"{address}/v1/recommend/basket", {"items": [first, second], "k": 1})["items"][0]["item"]
     print(
         f"""
-the service:     {address}
-the dashboard:   {address}/dashboard/
-the example shop: {address}/example/shop.html
+the service:       {address}
+the dashboard:     {address}/dashboard/
+the example shop:  {address}/example/shop.html
+its log:           {folder / "serving.log"}
 
 Ask what completes a basket:
 
   curl -s {address}/v1/recommend/basket -H 'Content-Type: application/json' \\
     -d '{{"items": ["{first}", "{second}"], "k": 3}}'
 
-Sell an article out; no answer has it from then on:
+Sell the first suggestion out, and ask again; no answer has it from then on:
 
-  curl -s -X PATCH {address}/v1/items/{first} -H 'Content-Type: application/json' \\
+  curl -s -X PATCH {address}/v1/items/{suggested} -H 'Content-Type: application/json' \\
     -d '{{"stock": 0}}'
 
 Ctrl-C ends it.""",
@@ -111,4 +116,7 @@ Ctrl-C ends it.""",
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # in training
+        sys.exit(130)

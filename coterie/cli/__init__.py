@@ -20,6 +20,7 @@ from coterie.cli import (
     data,
     demo,
     evaluate,
+    export,
     feedback,
     from_store,
     get,
@@ -97,6 +98,7 @@ _add(
     ("swap", rollout.swap, "Another model for everybody."),
 )
 app.command("feedback", cls=PlainCommand, short_help="What each served version is worth.")(feedback.feedback)
+app.command("export", cls=PlainCommand, short_help="The model, for browsers and apps.")(export.export)
 app.command("report", cls=PlainCommand, short_help="Reports, cards, drafts of documents.")(report.report)
 app.command("audit", cls=PlainCommand, short_help="Is what a run promises contradicted?")(audit.audit)
 app.add_typer(ledger.app, name="ledger", short_help="What privacy was spent on whom, and what may be.")

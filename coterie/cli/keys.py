@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coterie.cli.output import JsonFlag, Output
+from coterie.cli.serving import ConfigOption, StoreOption, config_of, opened_store, place
 from coterie.errors import ConfigError, DataError, closest
 
 if TYPE_CHECKING:
@@ -26,19 +27,6 @@ app = typer.Typer(suggest_commands=False)
 DAY = 86_400_000_000  # microseconds
 
 _TEXT = re.compile(r"c[sp]k_([0-9a-f]{12})[A-Za-z0-9_-]{51}")
-
-Where = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="FILE|URL",
-        help="The deployment's store: a file, a postgresql:// URL, or env:NAME for a URL in a variable. Default: that "
-        "of --config, or coterie-serving.sqlite.",
-    ),
-]
-Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The deployment's serve.toml, which names its store.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -71,8 +59,8 @@ def create(
     days: Annotated[
         float | None, typer.Option("--days", metavar="NUMBER", help="Days until it expires; without, it does not.")
     ] = None,
-    where: Where = None,
-    config: Config = None,
+    where: StoreOption = None,
+    config: ConfigOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Make a key and print it, once: what is stored is a hash, from which nobody can read it again."""
@@ -80,21 +68,21 @@ def create(
 
     now = _now()
     made, text = make_key(name, publishable, scope or (), origin or (), _end(now, days), now=now)
-    with _store(where, config, create=True) as (store, place):
+    with _store(where, config, create=True) as (store, address):
         store.add_key(made)
     out = Output(json)
-    out.result({"key": text, **shown(made), "store": place}, text)
-    out.note(f"key {made.id} is in {place}; it is shown this once: keep it where secrets are kept")
+    out.result({"key": text, **shown(made), "store": address}, text)
+    out.note(f"key {made.id} is in {address}; it is shown this once: keep it where secrets are kept")
 
 
-def list_keys(where: Where = None, config: Config = None, json: JsonFlag = False) -> None:
+def list_keys(where: StoreOption = None, config: ConfigOption = None, json: JsonFlag = False) -> None:
     """List the keys that were made, revoked and expired ones too; the keys themselves are nowhere."""
-    with _store(where, config) as (store, place):
+    with _store(where, config) as (store, address):
         found = store.keys()
-    content = {"store": place, "keys": [shown(one) for one in found]}
+    content = {"store": address, "keys": [shown(one) for one in found]}
     if not found:
         Output(json).result(
-            content, f"no key was made yet in {place}; `coterie keys create NAME --scope ...` makes one"
+            content, f"no key was made yet in {address}; `coterie keys create NAME --scope ...` makes one"
         )
         return
     Output(json).result(content, table_of(found, _now()))
@@ -102,23 +90,23 @@ def list_keys(where: Where = None, config: Config = None, json: JsonFlag = False
 
 def revoke(
     key: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `coterie keys list` shows it.")],
-    where: Where = None,
-    config: Config = None,
+    where: StoreOption = None,
+    config: ConfigOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Revoke a key for good: requests with it are refused, and logins made with it end."""
     asked = _TEXT.sub(r"\1", key)  # whoever has a leaked key at hand need not take it apart
-    with _store(where, config) as (store, place):
+    with _store(where, config) as (store, address):
         every = store.keys()
         found = {one.id: one for one in every}
         if asked not in found:
-            raise DataError(f"{place}: has no key '{asked}'{closest(asked, found)}; `coterie keys list` shows all")
+            raise DataError(f"{address}: has no key '{asked}'{closest(asked, found)}; `coterie keys list` shows all")
         before = found[asked].revoked_at
         if before is None:
             store.revoke_key(asked, _now())
     name = found[asked].name
     told = f"key {asked} ('{name}') was revoked already" if before is not None else f"revoked key {asked} ('{name}')"
-    Output(json).result({"store": place, "id": asked, "name": name, "already": before is not None}, told)
+    Output(json).result({"store": address, "id": asked, "name": name, "already": before is not None}, told)
 
 
 def shown(key: ApiKey) -> dict[str, Any]:
@@ -165,19 +153,9 @@ def state(key: ApiKey, now: int) -> str:
 @contextmanager
 def _store(where: str | None, config: Path | None, create: bool = False) -> Iterator[tuple[ServingStore, str]]:
     """The deployment's store and its address as it may be shown; only `create` makes one that is not there."""
-    from coterie.serving.config import ServeConfig
-    from coterie.serving.store import ServingStore
-    from coterie.storage import is_path, named
-
-    settings = ServeConfig() if config is None else ServeConfig.read(config)
-    address = settings.store.address if where is None else where
-    if not create and is_path(address) and not Path(address).exists():
-        raise DataError(f"store {address}: there is no such file; --store or --config names the deployment's")
-    opened = ServingStore.open(address, settings.people, settings.store)
-    try:
-        yield opened, address if is_path(address) else named(address)
-    finally:
-        opened.close()
+    settings = config_of(config, where)
+    with closing(opened_store(settings, create=create)) as opened:
+        yield opened, place(settings)
 
 
 def _end(now: int, days: float | None) -> int | None:

@@ -105,8 +105,10 @@ def _say(out: Output, deployment: Deployment, address: str) -> None:
         "keys": "none needed" if deployment.open_access else "needed",
         "store": deployment.config.store.address,
     }
+    run = Path(version.run)
+    shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
     lines = [
-        f"serving {version.run} ({version.model}, version {version.id}) at {address}",
+        f"serving {shown} ({version.model}, version {version.id}) at {address}",
         f"dashboard: {address}/dashboard/",
     ]
     if deployment.open_access:

@@ -194,7 +194,7 @@ class Model(BaseModel, ABC):
         if prior is not None:
             scores += prior.astype(np.float32)
         self.related(state, Known(query.cart, None, query.value, query.step), scores)
-        blank = np.diff(query.cart.ptr) == 0
+        blank = query.cart.ptr[1:] == query.cart.ptr[:-1]
         if self.personal and query.history is not None:
             following = blank & (np.diff(query.history.ptr) > 0)
             self._add_history(state, query.history, blank, following, scores)

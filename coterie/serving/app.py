@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,10 +17,14 @@ from coterie.serving.config import ServeConfig
 from coterie.serving.dashboard.routes import router as dashboard
 from coterie.serving.deployment import Deployment
 from coterie.serving.openapi import describe
-from coterie.serving.routes import events, health, items, model, recommend, users
+from coterie.serving.routes import browser, events, health, items, model, recommend, users
 from coterie.serving.security.middleware import Envelope, protect
+from coterie.serving.served import stay_alone
+from coterie.serving.shortcut import Shortcut
 
-GROUPS = (recommend, items, events, users, model, health)
+COLLECT = (10_000, 20, 20)  # allocations before the collector looks at the young, and how often at the older
+
+GROUPS = (recommend, items, events, users, model, browser, health)
 
 
 def create_app(deployment: Deployment) -> FastAPI:
@@ -51,7 +56,8 @@ def api_description(config: ServeConfig) -> dict[str, Any]:
 
 def application(deployment: Deployment) -> Envelope:
     """What answers requests, behind what protects it."""
-    return protect(create_app(deployment), deployment)
+    answers = recommend.Answers(deployment)
+    return protect(Shortcut(create_app(deployment), answers.by_path()), deployment)
 
 
 class Service:
@@ -73,10 +79,19 @@ class Service:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        stay_alone()  # this thread answers one question at a time
         self._deployment.start()
+        _settle()
         self._ready()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._deployment.close()
         self._app.log.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _settle() -> None:
+    """Have the garbage collector pass over what stays, and come less often: what answers leave behind has no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)

@@ -98,10 +98,10 @@ class AnswerSettings(Section):
         "of the basket.",
     )
     epsilon_per_answer: float = Field(
-        2.0, gt=0, description="noisy: epsilon of one answer, for one item of the basket."
+        20.0, gt=0, description="noisy: epsilon of one answer, for one item of the basket."
     )
     epsilon_per_user: float = Field(
-        200.0,
+        400.0,
         gt=0,
         description="noisy: what a user's answers may spend in `epsilon_days`; then answers are popular items.",
     )

@@ -84,30 +84,45 @@ def ask_of(
 def answer_json(answer: Answer, version: int, recommendation: str, *, personal: bool, explain: bool) -> bytes:
     """An answer as JSON, as `schemas.Recommendations` describes it; what a shop has not said of an item is left out.
 
-    Made without pydantic's models: this is the one thing that is asked hundreds of times a second.
+    Made without pydantic's models, and of pieces that are kept: this is asked hundreds of times a second.
     """
-    return to_json(
-        {
-            "recommendationId": recommendation,
-            "items": [_suggested(one, explain) for one in answer.suggestions],
-            "unknown": answer.unknown,
-            "fallback": answer.fallback,
-            "personal": personal,
-            "version": version,
-        }
+    suggestions = answer.suggestions
+    scores = to_json([one.score for one in suggestions])[1:-1].split(b",")
+    items = [_suggested(one.item, score) for one, score in zip(suggestions, scores, strict=False)]
+    if explain:
+        items = [b'%b,"because":%b' % (item, _because(one)) for one, item in zip(suggestions, items, strict=True)]
+    return _ANSWER % (
+        recommendation.encode(),
+        b"},".join(items) + b"}" if items else b"",
+        to_json(answer.unknown) if answer.unknown else b"[]",
+        b"null" if answer.fallback is None else b'"%b"' % answer.fallback.encode(),
+        b"true" if personal else b"false",
+        version,
     )
 
 
-def _suggested(suggestion: Suggestion, explain: bool) -> dict[str, Any]:
-    item = suggestion.item
-    shown: dict[str, Any] = {"item": item.id, "score": suggestion.score}
-    shown |= {name: value for name, value in zip(SHOWN, _fields(item), strict=True) if value is not None}
+_ANSWER = b'{"recommendationId":"%b","items":[%b],"unknown":%b,"fallback":%b,"personal":%b,"version":%d}'
+
+
+def _suggested(item: Item, score: bytes) -> bytes:
+    """A suggestion without its closing brace."""
+    before, after = item.shown or _shown(item)
+    return before + score + after
+
+
+def _shown(item: Item) -> tuple[bytes, bytes]:
+    """What is said of an item before and after its score; kept with it."""
+    said = {name: value for name, value in zip(SHOWN, _fields(item), strict=True) if value is not None}
     if item.attributes:
-        shown["attributes"] = dict(item.attributes)
-    if explain:
-        because = suggestion.because
-        shown["because"] = [{"term": one.term, "item": one.item, "share": one.share} for one in because]
+        said["attributes"] = dict(item.attributes)
+    after = b"," + to_json(said)[1:-1] if said else b""
+    shown = (b'{"item":%b,"score":' % to_json(item.id), after)
+    object.__setattr__(item, "shown", shown)  # the one field of an item that says nothing new
     return shown
+
+
+def _because(suggestion: Suggestion) -> bytes:
+    return to_json([{"term": one.term, "item": one.item, "share": one.share} for one in suggestion.because])
 
 
 # --- items -----------------------------------------------------------------------------------------------------------

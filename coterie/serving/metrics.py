@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -42,11 +43,15 @@ class Metrics:
         self._writing = self._histogram("store_write_seconds", "Until a write is durable.", "what")
         self._refusals = self._counter("refusals", "Requests that were refused before any route saw them.", "reason")
         self._several = SHARED in os.environ
+        # `labels` takes longer than counting does.
+        self._of_request = lru_cache(1000)(lambda *of: (self._requests.labels(*of), self._seconds.labels(of[0])))
+        self._of_answer = lru_cache(1000)(self._answers.labels)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered. `route` is the template (``/v1/items/{id}``), never the path."""
-        self._requests.labels(route, method if method in METHODS else "other", status).inc()
-        self._seconds.labels(route).observe(seconds)
+        requests, lasting = self._of_request(route, method if method in METHODS else "other", status)
+        requests.inc()
+        lasting.observe(seconds)
 
     def refused(self, reason: str) -> None:
         """A request was refused before any route saw it: `reason` is one of a few words, as "rate"."""
@@ -54,7 +59,7 @@ class Metrics:
 
     def answered(self, kind: AskKind, version: int, fallback: Fallback | None) -> None:
         """A question was answered."""
-        self._answers.labels(kind, version, fallback or "none").inc()
+        self._of_answer(kind, version, fallback or "none").inc()
 
     def events(self, events: Iterable[Event], receipt: EventReceipt) -> None:
         """A batch of events was written."""

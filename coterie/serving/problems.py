@@ -73,6 +73,13 @@ def problem(
     return Response(to_json(content), status, dict(headers or {}), PROBLEM)
 
 
+async def answer_to(error: Exception, request: Request) -> Response:
+    """The problem with which an application that was `install`ed into answers an error."""
+    if isinstance(error, HTTPException):
+        return await _refused(request, error)
+    return await (_ours if isinstance(error, CoterieError) else _unexpected)(request, error)
+
+
 def invalid(error: ValidationError, body: bytes) -> Refusal:
     """What is wrong with a body: 400 where it is no JSON, 422 where it is not what is asked for."""
     found = error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,10 +1,13 @@
-"""HTTP/1.1 as uvicorn speaks it, but for clients that never come to the end of a request's head."""
+"""HTTP/1.1 as uvicorn speaks it, but for clients that never end the head of a request; answers in one write."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from coterie.serving.wire import Joining
 
 HEAD_SECONDS = 10.0  # from the first byte of a request, or from the connection, to the end of its head
 HEAD_BYTES = 64 << 10
@@ -23,7 +26,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there, and has to say something."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", Joining(transport, self.loop)))
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:

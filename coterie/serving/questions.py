@@ -34,8 +34,11 @@ def question(model: Model, view: View, ask: Ask) -> Question:
         ModelError: k is below 1, the diversity is not between 0 and 1, or "similar" does not name one item.
     """
     _check(ask)
-    unknown = tuple(dict.fromkeys(line.item for line in ask.basket if line.item not in view.places))
-    lines = _lines(model, view, ask)
+    known = [line for line in ask.basket if line.item in view.places]
+    unknown: tuple[str, ...] = ()
+    if len(known) < len(ask.basket):
+        unknown = tuple(dict.fromkeys(line.item for line in ask.basket if line.item not in view.places))
+    lines = _lines(model, view, ask, known)
     cart = Ragged(np.array([0, len(lines)], np.int64), np.array([view.places[one.item] for one in lines], np.int32))
     history = _history(model, view, ask)
     query = Query(cart, history, None, ask.client, _values(model, lines), _steps(lines))
@@ -52,9 +55,8 @@ def _check(ask: Ask) -> None:
         raise ModelError(f"'similar' asks for what is like one item, got {len(ask.basket)}")
 
 
-def _lines(model: Model, view: View, ask: Ask) -> Sequence[BasketLine]:
+def _lines(model: Model, view: View, ask: Ask, lines: list[BasketLine]) -> Sequence[BasketLine]:
     """The known lines in the order in which they were taken, each item once, where it was taken last."""
-    lines = [line for line in ask.basket if line.item in view.places]
     if _timed(lines):
         lines.sort(key=lambda line: line.time or 0)
     if ask.kind == "user" and model.predicts_values(view.state):  # whoever rates is asked what they have not rated
@@ -75,7 +77,7 @@ def _fallback(model: Model, view: View) -> Fallback:
 
 
 def _timed(lines: Sequence[BasketLine]) -> bool:
-    return bool(lines) and all(line.time is not None for line in lines)
+    return bool(lines) and lines[0].time is not None and all(line.time is not None for line in lines)
 
 
 def _steps(lines: Sequence[BasketLine]) -> Items:

@@ -85,6 +85,8 @@ class ServedModel:
 
     def scores(self, view: View, query: Query) -> Scores:
         """Scores of all items of the view for each query: float32 [queries, items], the caller's to change."""
+        if _here.alone:
+            return self.run.model.score(view.state, query)
         with one_thread():
             return self.run.model.score(view.state, query)
 
@@ -97,6 +99,21 @@ class ServedModel:
         everything, alone = np.ones(n, bool), np.full(n, -1, np.int32)
         hint, pool = self._whole.hint, self._whole.pool
         choose(row, hint, everything, NOTHING, 1, group=alone, taken_groups=NOTHING, pool=pool)
+
+
+class _Here(threading.local):
+    """What is so of this thread: whether kernels run on it alone, always."""
+
+    alone = False
+
+
+_here = _Here()
+
+
+def stay_alone() -> None:
+    """From now on kernels that this thread calls run on it alone: `one_thread` for good, where it costs nothing."""
+    numba.set_num_threads(1)
+    _here.alone = True
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-import secrets
+import os
 import struct
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -45,7 +45,7 @@ def mint(secret: bytes, version: int, explored: int | None, arm: Arm) -> str:
     """
     if not 0 <= version < 2**32 or not 0 <= (explored or 0) < 2**16:
         raise ConfigError(f"an answer's id holds no version {version} with position {explored}: they are out of range")
-    content = ANSWER.pack(ARMS.index(arm), version, explored or 0, secrets.token_bytes(NONCE))
+    content = ANSWER.pack(ARMS.index(arm), version, explored or 0, os.urandom(NONCE))
     return _text(content + _tag(secret, b"answer", content)[:TAG])
 
 

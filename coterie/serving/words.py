@@ -23,7 +23,9 @@ NOTHING: Mapping[str, Attribute] = MappingProxyType({})
 class Item:
     """What a shop says of an article.
 
-    `stock` None: not counted, always there; 0: gone. `group`: one article's variants share it.
+    `stock` None: not counted, always there; 0: gone. `group`: one article's variants share it. `shown` is what answers
+    say of it, before and after its score, once `coterie.serving.conversion` has written it: an article changes far more
+    rarely than it is suggested.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Item:
     group: str | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: NOTHING)
     updated_at: int = 0
+    shown: tuple[bytes, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def test_lists_and_revocations_make_no_store(coterie, store):
     for arguments in (("list",), ("revoke", "0" * 12)):
         result = coterie("keys", *arguments, "--store", store)
         assert (result.code, store.exists()) == (2, False)
-        assert "there is no such file" in result.sentence
+        assert "there is no such store" in result.sentence
 
 
 def test_a_key_that_is_not_there_is_said_with_the_nearest(coterie, made, store):

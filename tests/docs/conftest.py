@@ -31,8 +31,8 @@ class Block:
     def commands(self) -> list[list[str]]:
         """The `coterie` commands of a shell block, as arguments without the program."""
         joined = self.text.replace("\\\n", " ")
-        words = [shlex.split(line, comments=True) for line in joined.splitlines()]
-        return [line[1:] for line in words if line and line[0] == "coterie"]
+        lines = [line for line in joined.splitlines() if line.lstrip().startswith("coterie ")]
+        return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 class Page:

@@ -15,6 +15,7 @@ from coterie import settings
 from coterie.cli import main
 from coterie.models import registry
 from coterie.report.reading import SCHEMES
+from coterie.serving.config import ServeConfig
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -150,8 +151,11 @@ def resolve(command: Any, arguments: list[str], where: str) -> None:
 
 def test_shown_settings_are_valid(page: Any) -> None:
     for block in page.blocks("toml"):
-        built = settings.build(tomllib.loads(block.text), f"{page.name}:{block.line}")
-        registry.build(built.model)
+        content, where = tomllib.loads(block.text), f"{page.name}:{block.line}"
+        if block.title == "serve.toml":
+            settings.build_as(ServeConfig, content, where)
+        else:
+            registry.build(settings.build(content, where).model)
 
 
 def test_shown_json_is_valid(page: Any) -> None:

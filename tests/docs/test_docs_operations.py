@@ -69,7 +69,7 @@ def test_the_upgrade_page_has_the_versions_of_this_release() -> None:
     rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE))
     assert rows["protocol of messages"] == " and ".join(map(str, envelope.PROTOCOLS))
     assert rows["invitation"] == str(invitation.FORMAT)
-    assert rows["tables of ledger and federation"] == f"`{HEAD}`"
+    assert rows["tables of ledger, federation and serving"] == f"`{HEAD}`"
     assert rows["vault, egress log"] == str(vaulthead.FORMAT) == str(egressline.FORMAT)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     assert any(one.startswith(f"flwr>={rows['Flower']},") for one in extras["flower"])

@@ -259,6 +259,20 @@ def test_a_revoked_node_is_let_go_at_once() -> None:
     asyncio.run(run())
 
 
+def test_nobody_waits_for_a_coordinator_that_stops() -> None:
+    """A status after which a SuperNode asks again; it ends at any other."""
+
+    async def run() -> None:
+        gates = Gates()
+        question = asyncio.create_task(request(gates.network, PULL))
+        await asyncio.sleep(0.1)
+        gates.network.close()
+        assert refused(await asyncio.wait_for(question, 2))[0] == 503
+        assert refused(await asyncio.wait_for(request(gates.network, PULL), 2))[0] == 503
+
+    asyncio.run(run())
+
+
 def test_nobody_is_given_a_message_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOST", 0.2)
 
@@ -296,6 +310,33 @@ def test_a_message_that_reached_nobody_makes_its_node_count_as_new() -> None:
         gates = Gates(Flower({PULL: [(200, b"a message")]}, takes=0.2))
         await request(gates.network, PULL, leaves_after=0.05)
         assert gates.presence.told == [("lost", b"a key")]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [
+        (None, [("lost", b"a key"), ("back", b"a key")]),
+        ("heartbeat", [("lost", b"a key"), ("back", b"a key")]),
+        ("fetch", []),
+    ],
+)
+def test_who_asks_on_instead_of_fetching_its_message_has_not_had_it(
+    then: str | None, told: list[tuple[str, bytes]]
+) -> None:
+    """Its connection was dead when the answer was sent, which nobody could see here."""
+    between = {"heartbeat": "/v1/fleet/send-node-heartbeat", "fetch": "/v1/fleet/confirm-message-received"}
+
+    async def run() -> None:
+        gates = Gates(Flower({PULL: [(200, b"a message"), (401, b"no"), (200, b"another")]}))
+        assert await request(gates.network, PULL) == (200, b"a message")
+        if then is not None:
+            await request(gates.network, between[then])
+        assert await request(gates.network, PULL) == (401, b"no")
+        assert gates.presence.told == []
+        assert await request(gates.network, PULL) == (200, b"another")
+        assert gates.presence.told == told
 
     asyncio.run(run())
 

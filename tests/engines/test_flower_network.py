@@ -59,10 +59,12 @@ def test_a_killed_process_comes_again_and_nothing_is_lost(federation: Loopback, 
     replies: dict[str, bytes] = {}
     exchange = threading.Thread(target=lambda: replies.update(federation.exchange(messages)))
     exchange.start()
-    assert federation.asked.wait(60)
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not alive(pid))
-    federation.go.set()
+    try:
+        assert federation.asked.wait(60)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not alive(pid))
+    finally:
+        federation.go.set()
     exchange.join()
     assert replies == {name: echoed(name, messages[name]) for name in NAMES}
 

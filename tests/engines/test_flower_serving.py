@@ -33,7 +33,7 @@ serving.RENEWED = 0.1
 folder, first, second, foreign = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 paths = f"{folder}/loopback.pem", f"{folder}/loopback.key"
 serving.serve(
-    serving.Served(app, first, *paths, users=Users.of(int(sys.argv[5]))),
+    serving.Served(app, first, *paths, users=Users.of(int(sys.argv[5])), stopping=Path(folder, "stopping").touch),
     serving.Served(app, second, *paths, users=Users(1, True, foreign)),
 )
 """
@@ -85,5 +85,7 @@ def test_apps_are_served_until_the_process_is_told_to_end(tmp_path: Path) -> Non
         (tmp_path / "loopback.pem").write_text("damaged")
         time.sleep(0.3)
         assert certificate(port)  # the old one serves on
+        assert not (tmp_path / "stopping").exists()
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(30) == 0
+        assert (tmp_path / "stopping").exists()

@@ -1,227 +1,217 @@
-"""A federation of real processes, hurt in every way that a seed can think of while a job runs.
+"""Faults of a federation of real processes: killed, stopped, cut off, garbled, lied to, out of disk, by a seed.
 
-Every run ends completed or cleanly aborted; a completed one has the sum of exactly those who are said to be in it; what
-left was charged, once for each vector; and every egress log is as it was written. `COTERIE_SCENARIOS` says how many.
+COTERIE_SCENARIOS says how many (`make faults`: SCENARIOS, 10); without it there is one, to see that it works. Whatever
+is done to it, a job ends done or cleanly aborted, its model is that of exactly the logs that are said to be in it, no
+node's budget is overspent, and nothing has left a node that its policy forbids.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
-import resource
 import signal
 import time
-from collections.abc import Iterator
-from itertools import combinations
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
 
-import polars as pl
-import psutil
 import pytest
 
-from coterie.federation.checkpoint import load_state, state_digest
-from coterie.federation.link import call
-from coterie.models.ease import Ease
-from coterie.testing.logs import trained, zipf_log
-from tests.parties import Parties, command
-from tests.relay import Relay
+from tests.faults.aftermath import check_model, check_node
+from tests.faults.lies import TOLD
+from tests.faults.organisations import OVER, Daemon, Organisations, until
 
-SCENARIOS = int(os.environ.get("COTERIE_SCENARIOS", "1"))
-NAMES = ("north", "east", "south", "west")
-ITEMS = 12
-KINDS = {
-    "exact": 'plan = {aggregation = "secure", min_clients = 3}',
-    "noised": "plan = {epsilon = 0.5, max_users = 1000, min_clients = 3}",
-}
-JOBS = "".join(
-    f"""
+COUNT = int(os.environ.get("COTERIE_SCENARIOS", "1"))
+NAMES = ("east", "north", "south", "west")[: 4 if COUNT > 1 else 3]  # a fourth, so that one may be missing
+ENDS = 150.0  # seconds: a job that takes longer hangs
+PHASES = (
+    "offering the job",
+    "agreeing on items",
+    "preparing",
+    "exchanging keys",
+    "sharing secrets",
+    "summing",
+    "agreeing on who is in the sum",
+    "unmasking the sum",
+    "delivering the model",
+)
+KINDS = [
+    ("kill", "pump"),
+    ("lie", "model"),
+    ("stop", "superlink"),
+    ("kill", "node"),
+    ("cut", "node"),
+    ("kill", "coordinator"),
+    ("lie", "survivors"),
+    ("kill", "executor"),
+    ("full", "node"),
+    ("garble", "node"),
+    ("kill", "superlink"),
+    ("kill", "two nodes"),
+    *(("lie", about) for about in TOLD if about not in ("model", "survivors")),
+    ("kill", "superexec"),
+    ("kill", "supernode"),
+    ("cut", "everybody"),
+    ("full", "coordinator"),
+    *(("stop", whom) for whom in ("node", "coordinator", "executor", "supernode", "superexec", "pump")),
+]
+JOB = """
 [jobs.{name}]
-min_carriers = 1
-min_nodes = 3
-phase_seconds = 6
-patience_seconds = 90
-attempts = 8
 evaluate = false
+phase_seconds = 8
+patience_seconds = 60
+attempts = 8
+[jobs.{name}.plan]
 {plan}
-model = {{name = "ease"}}
 """
-    for name, plan in KINDS.items()
-)
-ALLOWED = {"accepted", "agree", "begun", "keys", "shares", "sum", "survivors", "signatures", "kept", "ended", "failed"}
-BELOW_NODE, BELOW_HUB = (
-    ("flower-supernode", "flower.executor"),
-    ("flower.superlink", "flower-superexec", "flwr-serverapp"),
-)
-WAYS = (
-    *("kill node", "kill hub", "kill below node", "kill below hub"),
-    *("stop node", "stop below hub", "part", "garble", "full disk"),
-)
-LOGS = {name: zipf_log(12, ITEMS, seed) for seed, name in enumerate(NAMES)}
+PLANS = ('aggregation = "secure"', "epsilon = 0.4\nmax_users = 1000\nmin_clients = 3")
 
 
-class Hurt:
-    """What is done to a running federation, by a seed."""
+@dataclass(frozen=True)
+class Scenario:
+    """One job, and what happens to whom while it is done."""
 
-    def __init__(self, parties: Parties, relays: dict[str, Relay], seed: int) -> None:
-        self.parties, self.relays, self.draw = parties, relays, random.Random(seed)
-        self.name = self.draw.choice(NAMES)
-        self.what = self.draw.choice(WAYS)
-        self.after, self.lasts = self.draw.uniform(0.0, 7.0), self.draw.uniform(1.0, 9.0)
+    number: int
 
-    def __str__(self) -> str:
-        return f"{self.what} ({self.name}) after {self.after:.1f} s for {self.lasts:.1f} s"
+    @property
+    def job(self) -> str:
+        return f"job-{self.number}"
 
-    def do(self) -> None:
-        time.sleep(self.after)
-        getattr(self, "_" + self.what.replace(" ", "_"))()
+    @property
+    def kind(self) -> tuple[str, str]:
+        return KINDS[self.number % len(KINDS)]
 
-    def _kill_node(self) -> None:
-        self._kill(self.name)
-        time.sleep(self.lasts / 2)
-        self.parties.node(self.name)
+    @property
+    def private(self) -> bool:
+        return self.number % 3 == 1 and self.kind[0] != "lie"
 
-    def _kill_hub(self) -> None:
-        self._kill("hub")
-        time.sleep(self.lasts / 3)
-        self.parties.start("hub", "coordinator", "start", str(self.parties.hub))
+    def table(self) -> str:
+        return JOB.format(name=self.job, plan=PLANS[self.private])
 
-    def _kill_below_node(self) -> None:
-        self._signal_below(self.name, BELOW_NODE, signal.SIGKILL)
 
-    def _kill_below_hub(self) -> None:
-        self._signal_below("hub", BELOW_HUB, signal.SIGKILL)
-
-    def _stop_node(self) -> None:
-        daemon = self.parties.daemons[self.name]
-        os.kill(daemon.pid, signal.SIGSTOP)
-        time.sleep(self.lasts)
-        os.kill(daemon.pid, signal.SIGCONT)
-
-    def _stop_below_hub(self) -> None:
-        victim = self._signal_below("hub", BELOW_HUB, signal.SIGSTOP)
-        time.sleep(self.lasts / 2)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if victim is not None:
-                victim.resume()
-
-    def _part(self) -> None:
-        relay = self.relays[self.name]
-        relay.blocked = True
-        relay.cut()
-        time.sleep(self.lasts)
-        relay.blocked = False
-
-    def _garble(self) -> None:
-        self.relays[self.name].garbles = 3
-
-    def _full_disk(self) -> None:
-        pid = self.parties.daemons[self.name].pid
-        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-        time.sleep(self.lasts)
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-
-    def _kill(self, name: str) -> None:
-        daemon = self.parties.daemons[name]
-        daemon.kill()
-        daemon.wait()
-
-    def _signal_below(self, name: str, commands: tuple[str, ...], number: int) -> psutil.Process | None:
-        """A signal to one process below a daemon."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            below = psutil.Process(self.parties.daemons[name].pid).children(recursive=True)
-            found = [one for one in below if any(word in " ".join(one.cmdline()) for word in commands)]
-            if found:
-                victim = self.draw.choice(sorted(found, key=lambda one: one.pid))
-                victim.send_signal(number)
-                return victim
-        return None
+SCENARIOS = [Scenario(number) for number in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Parties, dict[str, Relay]]]:
-    folder = tmp_path_factory.mktemp("hurt")
-    files = {name: folder / f"{name}.csv" for name in NAMES}
-    pl.DataFrame({"item": [f"i{item:02d}" for item in range(ITEMS)]}).write_csv(folder / "items.csv")
-    for name, users in LOGS.items():
-        rows = [
-            (f"{user}", f"{user}-{at}", f"i{item:02d}")
-            for user, baskets in enumerate(users)
-            for at, basket in enumerate(baskets)
-            for item in basket
-        ]
-        pl.DataFrame(rows, schema=["user", "basket", "item"], orient="row").write_csv(files[name])
-    relays: dict[str, Relay] = {}
-
-    def address(name: str, port: int) -> int:
-        relays[name] = Relay(port)
-        return relays[name].port
-
-    joined = dict.fromkeys(NAMES, ("--preset", "none", "--items", str(folder / "items.csv")))
-    policy = {"max_epsilon_total": '"none"', "max_epsilon_month": '"none"'}
-    parties = Parties(folder, files, JOBS, policy=policy, join=joined, config={"split": '"none"'}, address=address)
-    with parties:
-        parties.until(lambda: len(connected(parties)) == len(NAMES), "all are connected")
-        yield parties, relays
-    for relay in relays.values():
-        relay.__exit__(None, None, None)
+def organisations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Organisations]:
+    if find_spec("flwr") is None or find_spec("pyrage") is None:
+        if os.environ.get("COTERIE_REQUIRE_SERVICES"):
+            pytest.fail("flwr and pyrage are not installed")
+        pytest.skip("flwr and pyrage are not installed")
+    folder = tmp_path_factory.mktemp("organisations")
+    made = Organisations.found(folder, NAMES, "".join(one.table() for one in SCENARIOS))
+    with made.running():
+        yield made
 
 
-def connected(parties: Parties) -> list[str]:
-    return [one["name"] for one in parties.status()["members"] if one["online_since"]]
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: f"{one.number}-{'-'.join(one.kind)}".replace(" ", "-"))
+def test_a_job_ends_well(organisations: Organisations, scenario: Scenario) -> None:
+    organisations.whole()
+    draw = random.Random(scenario.number)
+    victims = draw.sample(NAMES, 2)
+    with told(organisations, scenario, victims[0]):
+        organisations.ask(scenario.job)
+        if scenario.kind[0] != "lie":
+            moment(organisations, scenario, draw)
+            inflict(organisations, scenario, victims, draw)
+        record = until(lambda: over(organisations, scenario.job), ENDS, f"the end of {scenario.job}")
+    assert record.state == "done" or record.reason
+    if scenario.kind[0] == "lie":
+        assert TOLD[scenario.kind[1]] in str(organisations.hub.status()["progress"]["events"])
+    if record.state == "done" and not scenario.private:
+        check_model(organisations, record)
+    for node in organisations.nodes.values():
+        check_node(node.folder, record.id)
 
 
-@pytest.mark.parametrize("seed", range(SCENARIOS))
-def test_whatever_happens_nothing_is_wrong(federation: tuple[Parties, dict[str, Relay]], seed: int) -> None:
-    parties, relays = federation
-    kind, hurt = ("exact", "noised")[seed % 2], Hurt(parties, relays, seed)
-    parties.until(lambda: len(connected(parties)) == len(NAMES), f"all are connected again (before {hurt})", 150)
-    before = {one["id"] for one in parties.status()["jobs"]}
-    call(parties.hub / "run" / "control.sock", json.dumps({"do": "start-job", "job": kind}).encode(), 20)
-    parties.until(lambda: {one["id"] for one in parties.status()["jobs"]} - before, f"the job begins: {hurt}", 60)
-    hurt.do()
-    job = parties.until(lambda: ended(parties, before), f"the job ends: {hurt}", 240)
-    assert job["state"] == "done" or job["reason"], hurt
-    if job["state"] == "done" and kind == "exact":
-        assert_sum(Path(job["folder"]), str(hurt))
-    for name in NAMES:
-        assert_site(parties.folder / name, job["id"], str(hurt))
+@pytest.mark.skipif(COUNT < 5, reason="so few jobs say nothing about most")
+def test_most_jobs_are_done(organisations: Organisations) -> None:
+    """A federation that gives up whenever something happens would pass the tests above."""
+    states = [record.state for record in organisations.journal.all()]
+    assert states.count("done") >= 0.7 * len(states)
 
 
-def ended(parties: Parties, before: set[str]) -> dict[str, Any] | None:
-    """The new job, once it has ended."""
-    with contextlib.suppress(AssertionError):  # the coordinator itself may be down
-        for one in parties.status()["jobs"]:
-            if one["id"] not in before and one["state"] in ("done", "failed", "stopped"):
-                return dict(one)
-    return None
+def over(organisations: Organisations, job: str) -> object:
+    """The job's record once it has ended; whoever has died on the way is started again, as systemd would."""
+    for daemon in (organisations.hub, *organisations.nodes.values()):
+        if not daemon.runs:
+            daemon.start()
+    record = organisations.record(job)
+    return record if record is not None and record.state in OVER else None
 
 
-def assert_sum(folder: Path, hurt: str) -> None:
-    """The model is of exactly as many as it says: of all, or of all but one."""
-    record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    state = load_state(folder / "model.safetensors")
-    possible = [
-        state_digest(trained(Ease(), [LOGS[name] for name in there], ITEMS))
-        for there in combinations(NAMES, record["clients"])
-    ]
-    assert record["clients"] >= 3, hurt
-    assert state_digest(state) in possible, hurt
+def moment(organisations: Organisations, scenario: Scenario, draw: random.Random) -> None:
+    """Wait for the moment that the seed has drawn: a phase of the job, and a little."""
+    phase, late = draw.choice(PHASES), draw.uniform(0.0, 0.5)
+    end = time.monotonic() + 60.0
+    while time.monotonic() < end:
+        record, now = organisations.record(scenario.job), organisations.hub.status().get("progress", {})
+        if record is not None and (now.get("phase") == phase or record.state in OVER):
+            break
+        time.sleep(0.1)
+    time.sleep(late)
 
 
-def assert_site(folder: Path, job: str, hurt: str) -> None:
-    """What left a node: written down whole, nothing but what a secure job sends, each vector charged."""
-    command("node", "egress", "verify", "--folder", str(folder))  # which fails where a line is not as it was written
-    lines = command("node", "egress", "show", "--last", "100000", "--folder", str(folder))["lines"]
-    mine = [line for line in lines if line["job"] == job]
-    assert {kind for line in mine for kind in line["kind"].split("-and-")} <= ALLOWED, hurt
-    vectors = [line for line in mine if line["masked"]]
-    charged = [line for line in vectors if line["epsilon"] is not None]
-    where = ("--ledger", str(folder / "ledger.sqlite"))
-    charges = command("ledger", "export", *where)["charges"] if (folder / "ledger.sqlite").exists() else []
-    spent = [one for one in charges if one["run"] == job and one["state"] == "spent"]
-    assert len(charged) <= len(spent), hurt  # spent and not released is allowed, the reverse never
-    assert len(charged) == (len(vectors) if job.startswith("noised") else 0), hurt
+@contextmanager
+def told(organisations: Organisations, scenario: Scenario, victim: str) -> Iterator[None]:
+    """The scenario's lie, if it is one, is told in the block."""
+    path = organisations.hub.folder / "lie"
+    if scenario.kind[0] == "lie":
+        path.write_text(json.dumps({"lie": scenario.kind[1], "to": victim}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def inflict(organisations: Organisations, scenario: Scenario, victims: list[str], draw: random.Random) -> None:
+    """What happens, and its end."""
+    how, whom = scenario.kind
+    seconds = draw.uniform(0.5, 5.0)
+    if how == "cut":
+        off(organisations, victims[:1] if whom == "node" else list(NAMES), seconds)
+    elif how == "full":
+        fill(organisations.hub if whom == "coordinator" else organisations.nodes[victims[0]], seconds)
+    elif how == "garble":
+        organisations.relays[victims[0]].garbles = 3
+    elif whom == "two nodes":
+        for victim in victims:
+            organisations.nodes[victim].kill()
+        time.sleep(seconds)
+    elif (pid := target(organisations, whom, victims[0])) is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+            time.sleep(seconds)
+            os.kill(pid, signal.SIGCONT)
+
+
+def target(organisations: Organisations, whom: str, victim: str) -> int | None:
+    """The process that is meant; None where it does not run at the moment."""
+    node = organisations.nodes[victim]
+    find: dict[str, Callable[[], int | None]] = {
+        "node": lambda: node.pid,
+        "coordinator": lambda: organisations.hub.pid,
+        "pump": organisations.pump,
+        "executor": lambda: node.child("executor"),
+        "supernode": lambda: node.child("supernode"),
+    }
+    return find.get(whom, lambda: organisations.hub.child(whom))()
+
+
+def off(organisations: Organisations, names: list[str], seconds: float) -> None:
+    """Nothing reaches these nodes for a while."""
+    for name in names:
+        organisations.relays[name].cut_off(True)
+    time.sleep(seconds)
+    for name in names:
+        organisations.relays[name].cut_off(False)
+
+
+def fill(daemon: Daemon, seconds: float) -> None:
+    """Its disk is full for a while."""
+    daemon.fill_disk(True)
+    time.sleep(seconds)
+    with suppress(ProcessLookupError):
+        daemon.fill_disk(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -35,13 +36,17 @@ class FusedVault(Vault):
 
 
 class FusedEgress(EgressLog):
-    """An egress log with a point before and after each line."""
+    """An egress log with a point before and after each line; what is noted as paid must have been paid before."""
 
     fuse: Callable[[str], None] = staticmethod(unharmed)
+    counts: Counter[str]
 
     def append(self, *what: Any, **more: Any) -> Line:
         self.fuse("before line")
         line = super().append(*what, **more)
+        if line.epsilon is not None:
+            self.counts["noted"] += 1
+            assert self.counts["noted"] <= self.counts["spent"], "a sum was about to leave before it was charged"
         self.fuse("after line")
         return line
 
@@ -50,10 +55,12 @@ class FusedLedger(Ledger):
     """A ledger with a point before and after each charge that is spent."""
 
     fuse: Callable[[str], None] = staticmethod(unharmed)
+    counts: Counter[str]
 
     def spend(self, receipt: Receipt) -> None:
         self.fuse("before spend")
         super().spend(receipt)
+        self.counts["spent"] += 1
         self.fuse("after spend")
 
 

@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -156,6 +157,7 @@ class Site:
     fuse: Callable[[str], None] = unharmed
     said: list[str] = field(default_factory=list)
     starts: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     node: Node = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,6 +172,7 @@ class Site:
         self.egress = FusedEgress(self.folder / "egress.jsonl", self.clock.moment)
         for one in (self.vault, self.ledger, self.egress):
             one.fuse = self._burn
+        self.ledger.counts = self.egress.counts = self.counts
         self.node = Node(
             self.name,
             self.identities.identity,

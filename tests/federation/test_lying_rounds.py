@@ -241,6 +241,16 @@ def test_other_items_than_were_agreed_are_refused_after_a_restart_too(liar: Liar
         assert "sent other items than it had sent for this job before" in said(other)
 
 
+def test_members_who_were_given_different_items_share_no_attempt(federation: Federation) -> None:
+    """Else what one of them sums stands in other places than the rest, and could be told from it."""
+    liar = Liar(federation, federation.job())
+    liar.begin(agreed(4, ITEMS[::-1][:6][::-1]), "m0")
+    liar.begin(agreed(4), "m1", "m2", "m3")
+    configuration = liar.server().configuration
+    assert "another plan_hash than this client agreed to" in said(liar.round("m0", KEYS, configuration))
+    assert liar.round("m1", KEYS, configuration).header["tasks"] == [None]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -86,6 +86,11 @@ class Control:
             raise EnvironmentFault("SuperLink did not start a run; see its log")
         return reply.run_id
 
+    def runs(self, run: int) -> bool:
+        """Whether a run has not ended yet."""
+        found = self._ask("list-runs", ListRunsRequest(run_id=run), ListRunsResponse).run_dict
+        return run in found and found[run].status.status != "finished"
+
     def stop_runs(self) -> None:
         """Stop every run that still runs; Flower then forgets what it kept for them."""
         for run in self._ask("list-runs", ListRunsRequest(), ListRunsResponse).run_dict.values():

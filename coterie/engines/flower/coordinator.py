@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from coterie.engines.flower.directory import Directory
 from coterie.engines.flower.environment import PUMP_LINK, environment, module, program
 from coterie.engines.flower.errors import explain
 from coterie.engines.flower.frames import unpack
+from coterie.engines.flower.keeper import PumpKeeper
 from coterie.engines.flower.loopback import LoopbackTls
 from coterie.engines.flower.processes import Child, stop_all
 from coterie.errors import EnvironmentFault
@@ -27,8 +27,6 @@ from coterie.federation.transport import never
 from coterie.files import write_private
 
 HOPELESS = 2  # restarts of SuperLink after which nobody waits for it to come up
-PUMP_COMES = 60.0  # seconds within which a run's pump has come, or another run is started
-PUMP_RESTS = 600.0  # seconds without an exchange after which the pump is let go
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,6 @@ class CoordinatorNet:
         self._on_request, self._limits = on_request, limits or Limits()
         self._directory = Directory(self._folder / "seats.json")
         self._broker = Broker(self._directory.found)
-        self._stopping = threading.Event()
         self._children: list[Child] = []
         self._stack = contextlib.ExitStack()
 
@@ -94,16 +91,16 @@ class CoordinatorNet:
             self._control = Control(self._local.getsockname()[1], local.certificate, secret.hex())
             self._make_children(local)
             stack.callback(stop_all, self._children)
+            self._directory.start(self._control)
+            stack.callback(self._directory.stop)
+            self._keeper = PumpKeeper(self._broker, self._control)
+            stack.callback(self._keeper.stop)
             for child in self._children:
                 child.start()
-            self._directory.start(self._control)
-            threading.Thread(target=self._keep, args=[self._control], name="pump keeper", daemon=True).start()
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
         """End the processes and answer nobody any more."""
-        self._stopping.set()
-        self._directory.stop()
         self._stack.close()
 
     def ready(self, seconds: float) -> None:
@@ -167,8 +164,8 @@ class CoordinatorNet:
         child = partial(Child, environment=variables, explain=explain)
         command = module("superlink", str(config))
         self._children = [
-            child("superlink", lambda: command, logs / "superlink.log", pass_fds=sockets, ended=self._ended),
-            child("superexec", lambda: superexec, logs / "superexec.log"),
+            child("superlink", lambda: command, logs / "superlink.log", pass_fds=sockets, ended=self._superlink_ended),
+            child("superexec", lambda: superexec, logs / "superexec.log", ended=self._superexec_ended),
         ]
 
     def _superlink_config(self, local: LoopbackTls) -> superlink.Config:
@@ -188,31 +185,15 @@ class CoordinatorNet:
             message_bytes=self._limits.message_bytes,
         )
 
-    def _ended(self, _reason: str) -> None:
+    def _superlink_ended(self, _reason: str) -> None:
         self._broker.doubt()
+
+    def _superexec_ended(self, _reason: str) -> None:
+        self._keeper.lost()
 
     def _answer(self, message: bytes) -> bytes:
         head, body = unpack(message)
         return self._on_request(head["path"], body)
-
-    def _keep(self, control: Control) -> None:
-        """See to it that a pump serves while an exchange is open."""
-        begun, used = -PUMP_COMES, time.monotonic()
-        while not self._stopping.wait(0.1):
-            now = time.monotonic()
-            used = now if self._broker.wanted else used
-            if self._broker.served or not self._broker.wanted:
-                if self._broker.served and now - used > PUMP_RESTS:
-                    self._broker.admit(None)
-                continue
-            if not self._broker.greeted and now - begun < PUMP_COMES:
-                continue
-            try:
-                control.stop_runs()  # of a pump that was killed, of a daemon before this one
-                self._broker.admit(control.start_run())
-            except EnvironmentFault:
-                continue  # SuperLink is down; it comes again
-            begun = now
 
 
 class FlowerTransport:

@@ -27,7 +27,7 @@ from coterie.engines.flower.environment import CHUNK, SECRET_HEADER
 from coterie.engines.flower.pace import Pace
 from coterie.federation.frontdoor import ENROL, LEAVE, ROSTER
 
-HELD = 20.0  # seconds; below what clients, proxies and address translation take for a dead connection
+HELD = 10.0  # seconds; below what clients, proxies and address translation take for a dead connection
 LONGEST_WAIT = 10.0  # seconds for which a request over the rate is made to wait before it is refused
 SMALL = 1 << 20  # bytes of a request that carries no object
 LOST = 8.0  # seconds after its held question broke off for a node to ask again, before it counts as gone
@@ -141,7 +141,14 @@ class NetworkGate:
     _sent: dict[bytes, int] = field(default_factory=dict)  # bytes of the message that a key is sending
     _asked: dict[bytes, float] = field(default_factory=dict)  # when a key asked last
     _lost: set[bytes] = field(default_factory=set)
+    _handed: set[bytes] = field(default_factory=set)  # keys that were given a message, and have not fetched it yet
     _watches: set[asyncio.Task[None]] = field(default_factory=set)
+    _closing: bool = False
+
+    def close(self) -> None:
+        """Hold no question any more: nodes are told to ask again later, which they do by themselves."""
+        self._closing = True
+        self.bells.messages.ring()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it with a sentence."""
@@ -178,7 +185,10 @@ class NetworkGate:
     async def _fleet(self, scope: Scope, body: Body, send: Send) -> None:
         if scope["path"].endswith("/pull-messages"):
             await self._held(scope, body, send)
-        elif scope["path"].endswith("/activate-node"):
+            return
+        if not scope["path"].endswith("/send-node-heartbeat"):
+            self._handed.discard(header(scope, _KEY) or b"")
+        if scope["path"].endswith("/activate-node"):
             await self._activate(scope, body, send)
         elif "/push-" in scope["path"]:
             await self._pushed(scope, body, send)
@@ -213,6 +223,8 @@ class NetworkGate:
         until, key = time.monotonic() + HELD, header(scope, _KEY) or b""
         while True:
             await self.bells.messages.quiet()
+            if self._closing:
+                raise Refused(503, "the coordinator is stopping; ask again when it is back")
             if body.gone().done():  # a message that nobody takes any more would be lost
                 self._watch(key)
                 return
@@ -221,6 +233,8 @@ class NetworkGate:
                 await self._seen(key)
                 if found.body and body.gone().done():
                     await self._gone(key)  # the message is lost with who asked: when it is back it counts as new
+                elif found.body:
+                    self._handed.add(key)
             left = until - time.monotonic()
             if found.status != 200 or found.body or left <= 0:
                 await found.pass_on(send)
@@ -229,6 +243,9 @@ class NetworkGate:
 
     async def _seen(self, key: bytes) -> None:
         self._asked[key] = time.monotonic()
+        if key in self._handed:  # it asks for a message instead of fetching the one it was given: that never arrived
+            self._handed.discard(key)
+            await self._gone(key)
         if key in self._lost:
             self._lost.discard(key)
             await asyncio.to_thread(self.presence.back, base64.b64decode(key))

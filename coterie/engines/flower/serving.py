@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ _log = logging.getLogger("flwr")
 class Served:
     """An app, the file descriptor of the socket where it is served, and its certificate and key (PEM files).
 
-    Where `users` is given, connections of processes of other users of this machine are closed.
+    Where `users` is given, connections of processes of other users of this machine are closed. `stopping` is called
+    when it is to end, before requests that are under way are waited for.
     """
 
     app: App
@@ -36,6 +37,7 @@ class Served:
     key: str
     lifespan: bool = False
     users: Users | None = None
+    stopping: Callable[[], None] = lambda: None
 
 
 def serve(*served: Served) -> None:
@@ -48,7 +50,7 @@ def serve(*served: Served) -> None:
 async def _run(served: tuple[Served, ...], servers: list[uvicorn.Server]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, servers)
+        loop.add_signal_handler(number, _stop, served, servers)
     watch = [asyncio.create_task(_renew(one, server)) for one, server in zip(served, servers, strict=True)]
     sockets = [socket.socket(fileno=one.socket) for one in served]
     await asyncio.gather(*(server.serve([one]) for server, one in zip(servers, sockets, strict=True)))
@@ -100,8 +102,9 @@ def _server(served: Served) -> uvicorn.Server:
     return _Server(config)
 
 
-def _stop(servers: list[uvicorn.Server]) -> None:
-    for server in servers:
+def _stop(served: tuple[Served, ...], servers: list[uvicorn.Server]) -> None:
+    for one, server in zip(served, servers, strict=True):
+        one.stopping()
         server.should_exit = True
 
 

@@ -75,7 +75,7 @@ def main() -> None:
     network = NetworkGate(app, _front(Path(config.front)), _Presence(state), bells, *limits)
     serve(
         Served(local, config.local, config.local_certificate, config.local_key, lifespan=True, users=users),
-        Served(network, config.network, config.certificate, config.key),
+        Served(network, config.network, config.certificate, config.key, stopping=network.close),
     )
 
 

@@ -39,12 +39,28 @@ def owners(ptr: Pointers) -> Pointers:
 @numba.njit(cache=True, parallel=True)
 def _add_rows(ptr, item, factor, weights, out):  # type: ignore[no-untyped-def]
     for q in numba.prange(len(ptr) - 1):
-        for e in range(ptr[q], ptr[q + 1]):
+        e = ptr[q]
+        while e < ptr[q + 1]:
+            if ptr[q + 1] - e >= 4 and (len(factor) == 0 or np.all(factor[e : e + 4] != 0)):
+                _add_four(item[e : e + 4], factor[e : e + 4], weights, out[q])
+                e += 4
+                continue
             row = weights[item[e]]
             times = factor[e] if len(factor) else np.float32(1.0)
             if times != 0:
                 for j in range(out.shape[1]):
                     out[q, j] += times * row[j]
+            e += 1
+
+
+@numba.njit(cache=True)
+def _add_four(item, factor, weights, out):  # type: ignore[no-untyped-def]
+    """As one after the other, to the bit: memory gives four rows at a time sooner."""
+    a, b, c, d = weights[item[0]], weights[item[1]], weights[item[2]], weights[item[3]]
+    one = np.float32(1.0)
+    s, t, u, v = (factor[0], factor[1], factor[2], factor[3]) if len(factor) else (one, one, one, one)
+    for j in range(len(out)):
+        out[j] = (((out[j] + s * a[j]) + t * b[j]) + u * c[j]) + v * d[j]
 
 
 @numba.njit(cache=True)

@@ -96,7 +96,8 @@ def _examples(document: Mapping[str, Any], node: Mapping[str, Any], depth: int =
         yield node["example"]
     found = node.get("examples")
     for one in found.values() if isinstance(found, dict) else found or []:
-        yield one["value"] if isinstance(one, dict) and "value" in one else one
+        example = _resolved(document, str(one["$ref"])) if isinstance(one, dict) and "$ref" in one else one
+        yield example["value"] if isinstance(example, Mapping) and "value" in example else example
     if "$ref" in node:
         yield from _examples(document, _resolved(document, str(node["$ref"])), depth + 1)
     for one in [*node.get("anyOf", []), *node.get("oneOf", [])]:

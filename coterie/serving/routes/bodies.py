@@ -33,7 +33,11 @@ async def read(request: Request, model: type[Model]) -> Model:
     Raises:
         Refusal: 400, it is no JSON; 422, it is not what `model` asks for.
     """
-    body = await request.body()
+    return parsed(await request.body(), model)
+
+
+def parsed(body: bytes, model: type[Model]) -> Model:
+    """A body that has been read, as `model`; raises as `read` does."""
     try:
         return model.model_validate_json(body, strict=True)
     except ValidationError as error:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from coterie.serving import examples
 from coterie.serving.conversion import answer_json, ask_of, basket_of
 from coterie.serving.deployment import Deployment
 from coterie.serving.openapi import JSON, gives, operation, takes
 from coterie.serving.problems import Refusal, wrong
-from coterie.serving.routes.bodies import Direct, read
+from coterie.serving.routes.bodies import Direct, parsed
 from coterie.serving.schemas import (
     BasketQuestion,
     Options,
@@ -30,6 +31,7 @@ from coterie.serving.security.access import Caller, caller_of
 from coterie.serving.tokens import speaks_for
 from coterie.serving.words import Answer, Ask, BasketLine, Version
 
+PREFIX = "/v1/recommend"
 ANSWERS = {200: gives("Suggestions, best first.", examples.RECOMMENDATIONS, Recommendations)}
 UNKNOWN = (
     "Items that are not known are reported in `unknown` and ignored. Where nothing is known of the question, the "
@@ -46,7 +48,8 @@ _TURN = threading.Lock()
 
 def router(deployment: Deployment) -> APIRouter:
     """The routes of one deployment. They run on the event loop: nothing in them waits but for the store."""
-    routes = APIRouter(prefix="/v1/recommend", tags=["recommend"], default_response_class=Response, route_class=Direct)
+    routes = APIRouter(prefix=PREFIX, tags=["recommend"], default_response_class=Response, route_class=Direct)
+    answer = Answers(deployment)
 
     @routes.post(
         "/basket",
@@ -60,11 +63,7 @@ def router(deployment: Deployment) -> APIRouter:
         ),
     )
     async def basket(request: Request) -> Response:
-        caller = caller_of(deployment, request.scope, "recommend")
-        question = await read(request, BasketQuestion)
-        _refuse_baskets(deployment, len(question.items))
-        ask = ask_of("basket", question, basket_of(question.items), named=_named(deployment, caller, question))
-        return await _answered(deployment, ask)
+        return Response(await answer.basket(request.scope, await request.body()), media_type=JSON)
 
     @routes.post(
         "/user",
@@ -78,16 +77,7 @@ def router(deployment: Deployment) -> APIRouter:
         ),
     )
     async def user(request: Request) -> Response:
-        caller = caller_of(deployment, request.scope, "recommend")
-        question = await read(request, UserQuestion)
-        _refuse_baskets(deployment, len(question.items))
-        may_speak_for(deployment, caller, question.user, question.user_token, "#/userToken")
-        named, lines = _named(deployment, caller, question), basket_of(question.items)
-        history = await run_in_threadpool(_history, deployment, question.user)
-        if history is None:
-            return await _impersonal(deployment, ask_of("popular", question, lines, named=named))
-        ask = ask_of("user", question, lines, history, named=named)
-        return await _answered(deployment, ask, question.user)
+        return Response(await answer.user(request.scope, await request.body()), media_type=JSON)
 
     @routes.post(
         "/similar",
@@ -101,12 +91,7 @@ def router(deployment: Deployment) -> APIRouter:
         ),
     )
     async def similar(request: Request) -> Response:
-        caller = caller_of(deployment, request.scope, "recommend")
-        question = await read(request, SimilarQuestion)
-        lines = (BasketLine(question.item),)
-        return await _answered(
-            deployment, ask_of("similar", question, lines, named=_named(deployment, caller, question))
-        )
+        return Response(await answer.similar(request.scope, await request.body()), media_type=JSON)
 
     @routes.post(
         "/popular",
@@ -119,11 +104,65 @@ def router(deployment: Deployment) -> APIRouter:
         ),
     )
     async def popular(request: Request) -> Response:
-        caller = caller_of(deployment, request.scope, "recommend")
-        question = await read(request, PopularQuestion)
-        return await _answered(deployment, ask_of("popular", question, named=_named(deployment, caller, question)))
+        return Response(await answer.popular(request.scope, await request.body()), media_type=JSON)
 
     return routes
+
+
+class Answers:
+    """What is behind the routes: each method takes the scope and the body of a request, and gives the answer's JSON.
+
+    They know no framework, so that `coterie.serving.shortcut` can call them without one.
+
+    Raises (from every method):
+        Refusal, Denied: the request is refused.
+        CoterieError: the question cannot be answered.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    async def basket(self, scope: Scope, body: bytes) -> bytes:
+        """What completes a basket."""
+        deployment = self._deployment
+        caller = caller_of(deployment, scope, "recommend")
+        question = parsed(body, BasketQuestion)
+        _refuse_baskets(deployment, len(question.items))
+        ask = ask_of("basket", question, basket_of(question.items), named=_named(deployment, caller, question))
+        return await _answered(deployment, ask)
+
+    async def user(self, scope: Scope, body: bytes) -> bytes:
+        """What a user takes next."""
+        deployment = self._deployment
+        caller = caller_of(deployment, scope, "recommend")
+        question = parsed(body, UserQuestion)
+        _refuse_baskets(deployment, len(question.items))
+        may_speak_for(deployment, caller, question.user, question.user_token, "#/userToken")
+        named, lines = _named(deployment, caller, question), basket_of(question.items)
+        history = await run_in_threadpool(_history, deployment, question.user)
+        if history is None:
+            return await _impersonal(deployment, ask_of("popular", question, lines, named=named))
+        ask = ask_of("user", question, lines, history, named=named)
+        return await _answered(deployment, ask, question.user)
+
+    async def similar(self, scope: Scope, body: bytes) -> bytes:
+        """What is like an item."""
+        caller = caller_of(self._deployment, scope, "recommend")
+        question = parsed(body, SimilarQuestion)
+        named, lines = _named(self._deployment, caller, question), (BasketLine(question.item),)
+        return await _answered(self._deployment, ask_of("similar", question, lines, named=named))
+
+    async def popular(self, scope: Scope, body: bytes) -> bytes:
+        """What most people take."""
+        caller = caller_of(self._deployment, scope, "recommend")
+        question = parsed(body, PopularQuestion)
+        named = _named(self._deployment, caller, question)
+        return await _answered(self._deployment, ask_of("popular", question, named=named))
+
+    def by_path(self) -> dict[str, Callable[[Scope, bytes], Awaitable[bytes]]]:
+        """The methods by the paths of their routes."""
+        methods = (self.basket, self.user, self.similar, self.popular)
+        return {f"{PREFIX}/{one.__name__}": one for one in methods}
 
 
 def may_speak_for(deployment: Deployment, caller: Caller, user: str, token: str | None, pointer: str) -> None:
@@ -143,21 +182,19 @@ def may_speak_for(deployment: Deployment, caller: Caller, user: str, token: str 
         )
 
 
-async def _answered(deployment: Deployment, ask: Ask, user: str | None = None) -> Response:
+async def _answered(deployment: Deployment, ask: Ask, user: str | None = None) -> bytes:
     answer, version, recommendation = await _asked(deployment, ask, user)
     deployment.metrics.answered(ask.kind, version.id, answer.fallback)
     personal = user is not None and bool(ask.history) and answer.fallback is None
-    content = answer_json(answer, version.id, recommendation, personal=personal, explain=ask.explain)
-    return Response(content, media_type=JSON)
+    return answer_json(answer, version.id, recommendation, personal=personal, explain=ask.explain)
 
 
-async def _impersonal(deployment: Deployment, ask: Ask) -> Response:
+async def _impersonal(deployment: Deployment, ask: Ask) -> bytes:
     """For a user of whom nothing may be used: what is popular."""
     answer, version, recommendation = await _asked(deployment, ask, None)
     deployment.metrics.answered("user", version.id, "popularity")
     told = replace(answer, fallback="popularity")
-    content = answer_json(told, version.id, recommendation, personal=False, explain=ask.explain)
-    return Response(content, media_type=JSON)
+    return answer_json(told, version.id, recommendation, personal=False, explain=ask.explain)
 
 
 async def _asked(deployment: Deployment, ask: Ask, user: str | None) -> tuple[Answer, Version, str]:

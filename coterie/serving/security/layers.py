@@ -5,7 +5,6 @@ None of them wraps `send`: what they want an answer to carry they leave in the `
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable
 
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coterie.serving.config import LOOPBACK, ServeConfig
 from coterie.serving.security.access import identify, nobody
+from coterie.serving.security.deadline import within
 from coterie.serving.security.exchange import KEY, Exchange, household
 from coterie.serving.security.guarded import Guarded
 from coterie.serving.security.headers import shared
@@ -170,8 +170,7 @@ class Bodies:
 
     async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(self._seconds):
-                body = await self._whole(receive)
+            body = await within(self._seconds, self._whole(receive))
         except TimeoutError:
             body = Denied(408, f"the body did not arrive within {self._seconds:g} s; send it again")
         if isinstance(body, Denied):

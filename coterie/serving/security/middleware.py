@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 
 from starlette.exceptions import HTTPException
@@ -64,7 +64,7 @@ class Envelope:
         began = time.perf_counter()
         exchange = Exchange(scope, send, trusted_proxy=self._proxied)
         exchange.own = self._own
-        exchange.dressed(table_for(scope["path"], exchange.secure), secrets.token_hex(8))
+        exchange.dressed(table_for(scope["path"], exchange.secure), os.urandom(8).hex())
         scope[KEY] = exchange
         try:
             await self._kept(scope, receive, exchange.send)

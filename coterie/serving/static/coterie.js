@@ -1,6 +1,6 @@
 /* Suggestions in a shop's page: <script src="…/static/coterie.js" data-key="cpk_…" defer></script> and
    <div data-coterie data-items="A1,B2" data-k="4">what shows without an answer in 150 ms</div>.
-   No cookie, nothing stored, no dependency; what it asks goes to the address that it came from. */
+   No cookie, nothing stored, no dependency. */
 (() => {
   "use strict";
   const script = document.currentScript;
@@ -59,7 +59,7 @@
 
   const ids = (answer) => answer && answer.items.map((one) => one.item).join("\n");
 
-  /* An impression is told when it comes into view. */
+  /* Told when it comes into view. */
   const seen = (place, { recommendationId, items }) =>
     new IntersectionObserver((entries, watch) => {
       if (!entries.some((one) => one.isIntersecting)) return;
@@ -73,6 +73,7 @@
     const again = ids(place.answer) === ids(fresh);
     if (again && JSON.stringify(place.answer.items) === JSON.stringify(fresh.items)) return;
     const answer = (place.answer = again ? { ...place.answer, items: fresh.items } : fresh);
+    const { recommendationId } = answer;
     const focused = place.querySelector("li:focus-within")?.dataset.item;
     const list = node("ul", "list");
     place.replaceChildren(list);
@@ -80,11 +81,11 @@
       const entry = node("li", "item");
       entry.dataset.item = item;
       entry.append(api.card(answer.items[at]));
-      entry.onclick = () => event("click", { item, position: at + 1, recommendationId: answer.recommendationId });
+      entry.onclick = () => recommendationId && event("click", { item, position: at + 1, recommendationId });
       list.append(entry);
       if (item === focused) entry.firstChild.focus();
     });
-    if (!again) seen(place, answer);
+    if (!again && recommendationId) seen(place, answer);
   };
 
   /* Show suggestions in an element. What is in it stays when no answer comes in time; a late one is not shown. */
@@ -100,7 +101,7 @@
     );
   };
 
-  const api = (window.coterie = { basket, similar, popular, event, show, card });
+  const api = (window.coterie = { basket, similar, popular, event, show, card, ...window.coterie });
   const listed = (place) => (place.dataset.items || "").split(",").filter(Boolean);
   const start = () => document.querySelectorAll("[data-coterie]").forEach((place) => show(place, listed(place)));
   document.readyState === "loading" ? addEventListener("DOMContentLoaded", start) : start();

@@ -16,7 +16,7 @@ from coterie.serving.store.statements import chunks, storable, upsert
 from coterie.serving.store.tables import items
 from coterie.serving.words import NOTHING, Attribute, Item
 
-_FIELDS = tuple(field.name for field in fields(Item))
+_FIELDS = tuple(field.name for field in fields(Item) if field.init)
 _COLUMNS = [items.c[name] for name in _FIELDS]
 _CHANGEABLE = frozenset(_FIELDS) - {"id", "updated_at"}
 _TEXTS = ("title", "url", "image", "currency", "language", "group")

@@ -84,7 +84,9 @@ def test_with_all_neighbours_baskets_score_as_the_run_scores_them(name: str, tmp
     order = [run.items.index(id) for id in model.ids]
     exact = run.scores(lists)[:, order]
     error = [model.near.scale[asked[q]].sum() / 2 + model.added_step / 2 for q in range(len(lists))]
-    for got, want, most, items in zip(model.scores(asked), exact, error, map(asked.__getitem__, range(60)), strict=True):
+    for got, want, most, items in zip(
+        model.scores(asked), exact, error, map(asked.__getitem__, range(60)), strict=True
+    ):
         others = np.setdiff1d(np.arange(len(want)), items)
         assert np.abs(got - want)[others].max() <= most * 1.001 + 1e-6
 

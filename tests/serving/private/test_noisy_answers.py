@@ -16,7 +16,7 @@ import coterie
 from coterie.data.market import market
 from coterie.errors import ModelError
 from coterie.serving.live import LiveCatalogue
-from coterie.serving.private.noisy import draw, gumbel, known_items, noisy_answer, utilities
+from coterie.serving.private.noisy import base, draw, gumbel, known_items, noisy_answer, utilities
 from coterie.serving.served import ServedModel
 from coterie.serving.words import Ask, BasketLine, Item, Version
 
@@ -48,13 +48,17 @@ def test_one_item_more_moves_every_utility_up_by_at_most_one(each: ServedModel) 
         assert (more - less).max() <= 1 + 1e-9
 
 
+MEASURE = [0.0, -1.0, 0.5, -0.3, 0.2]  # logarithm of a base measure
+
+
 def exact(worth: list[float], k: int, epsilon: float) -> dict[tuple[int, ...], float]:
     """The probability of each ordered answer: one exponential mechanism after the other, written out."""
     found = {}
     for order in itertools.permutations(range(len(worth)), k):
         p, left = 1.0, dict(enumerate(worth))
         for one in order:
-            p *= math.exp(epsilon / k * left[one]) / sum(math.exp(epsilon / k * u) for u in left.values())
+            weight = {j: math.exp(MEASURE[j] + epsilon / k * u) for j, u in left.items()}
+            p *= weight[one] / sum(weight.values())
             del left[one]
         found[order] = p
     return found
@@ -77,14 +81,14 @@ def test_no_answer_is_more_than_e_to_the_epsilon_likelier_with_an_item(
 def test_draws_have_the_distribution_of_the_mechanism() -> None:
     worth, n = [0.0, 1.0, 2.5, 0.3], 40_000
     want = exact(worth, 2, 3.0)
-    found = Counter(tuple(draw(np.array(worth), 2, 3.0).tolist()) for _ in range(n))
+    found = Counter(tuple(draw(np.array(worth), 2, 3.0, np.array(MEASURE[:4])).tolist()) for _ in range(n))
     assert stats.chisquare([found[o] for o in want], [n * p for p in want.values()]).pvalue > 1e-4
 
 
 def test_a_second_one_of_a_group_is_skipped_as_if_it_had_not_been_there() -> None:
     """The next draw is that of the mechanism among what is left, which is what the proof counts on."""
     worth, group, n = np.array([2.0, 1.0, 0.5, 0.0]), np.array([0, 0, -1, -1], np.int32), 40_000
-    found = Counter(tuple(draw(worth, 2, 3.0, group).tolist()) for _ in range(n))
+    found = Counter(tuple(draw(worth, 2, 3.0, np.zeros(4), group).tolist()) for _ in range(n))
     first = np.exp(1.5 * worth) / np.exp(1.5 * worth).sum()
     want = {}
     for one, other in itertools.permutations(range(4), 2):
@@ -106,7 +110,15 @@ def test_a_large_epsilon_gives_what_the_votes_say_and_a_small_one_anything(cart:
     best = [view.ids[i] for i in np.argsort(-worth, kind="stable")[:3]]
     assert [one.item.id for one in noisy_answer(cart, LiveCatalogue(), ask, 1e6).suggestions] == best
     anything = {one.item.id for _ in range(60) for one in noisy_answer(cart, LiveCatalogue(), ask, 1e-3).suggestions}
-    assert len(anything) > 40
+    assert len(anything) > 25
+
+
+def test_a_small_epsilon_draws_what_is_popular(cart: ServedModel) -> None:
+    ask, view = Ask("basket", (BasketLine("A00001"),), k=1), cart.view(None)
+    share = np.exp(base(view)) / np.exp(base(view)).sum()
+    found = Counter(noisy_answer(cart, LiveCatalogue(), ask, 1e-6).suggestions[0].item.id for _ in range(4000))
+    for item in np.argsort(-share)[:5]:
+        assert found[view.ids[item]] / 4000 == pytest.approx(share[item], abs=0.03)
 
 
 def test_an_answer_says_nothing_besides_the_draw(cart: ServedModel) -> None:
