@@ -9,7 +9,7 @@ import typer
 
 from coterie.cli.evaluate import Trust
 from coterie.cli.output import JsonFlag, Output
-from coterie.cli.serving import ConfigOption, StoreOption
+from coterie.cli.serving import ConfigOption, StoreOption, opened_store, place
 from coterie.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def serve(
         if error.name is None or error.name.partition(".")[0] == "coterie":
             raise
         raise MissingExtra("coterie serve", "serve") from None
-    run_server(settings, run, lambda deployment, address: _say(out, deployment, address))
+    if run is None:
+        opened_store(settings).close()  # who names no run means a store that is there
+    run_server(settings, run, lambda deployment, address: _say(out, deployment, address, run))
 
 
 def settings_of(file: Path | None, flags: dict[tuple[str, str], Any]) -> ServeConfig:
@@ -94,7 +96,7 @@ def settings_of(file: Path | None, flags: dict[tuple[str, str], Any]) -> ServeCo
     return build_as(ServeConfig, values, "serve" if file is None else str(file), named)
 
 
-def _say(out: Output, deployment: Deployment, address: str) -> None:
+def _say(out: Output, deployment: Deployment, address: str, asked: Path | None) -> None:
     version = deployment.versions.current().version
     content = {
         "address": address,
@@ -103,7 +105,7 @@ def _say(out: Output, deployment: Deployment, address: str) -> None:
         "model": version.model,
         "version": version.id,
         "keys": "none needed" if deployment.open_access else "needed",
-        "store": deployment.config.store.address,
+        "store": place(deployment.config),
     }
     run = Path(version.run)
     shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
@@ -114,3 +116,8 @@ def _say(out: Output, deployment: Deployment, address: str) -> None:
     if deployment.open_access:
         lines.append("no key is asked for on this machine, until the first is made: coterie keys create")
     out.result(content, *lines)
+    if asked is not None and asked.resolve() != Path(version.run).resolve():
+        out.warn(
+            f"{asked} was served before, and the roll-out has gone on to {shown}; to go back: "
+            f"coterie rollout swap {asked} --store {place(deployment.config)}"
+        )

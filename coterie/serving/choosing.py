@@ -1,4 +1,4 @@
-"""The best items of one question, among those that may be suggested: one pass over the scores, on one thread."""
+"""The best items of one question, among those that may be suggested: few passes over the scores, on one thread."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ class Deployment:
 
     def __init__(self, config: ServeConfig, store: ServingStore, versions: Versions, run_folder: Path) -> None:
         self.config, self.store, self.versions, self.run_folder = config, store, versions, run_folder
+        self._seen = store.last_change()  # before anything is read: what changes meanwhile is read again
         self.keys = Keyring(store)
         self.metrics = Metrics()
-        self._seen = store.last_change()
         self.live = LiveCatalogue(store.items(), store.deleted_ids())
         for served, _ in versions.all_loaded():
             self._prepare(served)
@@ -154,11 +154,11 @@ class Deployment:
                 self._refresh(one.key for one in changes if one.kind == "item")
                 kinds = {one.kind for one in changes}
                 last = max((one.number for one in changes), default=last)
-            self._seen = last
-        if "keys" in kinds:
-            self.keys.reload()
-        if "rollout" in kinds:
-            self.versions.follow()
+            if "keys" in kinds:
+                self.keys.reload()
+            if "rollout" in kinds:
+                self.versions.follow()
+            self._seen = last  # only now: where a step failed, all of it is tried again, so that no revocation is lost
 
     def _refresh(self, ids: Iterable[str]) -> None:
         changed = list(dict.fromkeys(ids))

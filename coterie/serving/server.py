@@ -149,12 +149,19 @@ def _check_tls(settings: ServerSettings) -> None:
     if settings.tls_certificate is None:
         return
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            settings.tls_certificate, settings.tls_key, password=_no_password
+        )
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(
             f"{settings.tls_certificate}, {settings.tls_key}: cannot be used for TLS ({error}); give a certificate "
             "chain and its key in PEM, without a password and readable by this user"
         ) from None
+
+
+def _no_password() -> str:
+    """Called for a key that is encrypted: OpenSSL would ask at the terminal else, and nobody sits there."""
+    raise OSError("the key has a password")
 
 
 def _bound(settings: ServerSettings) -> socket.socket:

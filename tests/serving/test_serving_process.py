@@ -228,7 +228,7 @@ def test_it_stops_as_asked_and_goes_on_with_what_it_served_last(runs: Path, tmp_
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ((), "name a run"),
+        ((), "there is no such store"),
         (("--host", "0.0.0.0"), "tls_certificate"),
         (("--port", "99999"), "port"),
     ],

@@ -14,7 +14,10 @@ def add_rows(lists: Ragged, amount: Floats | None, weights: Scores, out: Scores)
     `out` is float32 [queries, items]; `amount` (float64 [entries]) is 1 where it is None.
     """
     factor = np.ones(0, np.float32) if amount is None else amount.astype(np.float32)
-    _add_rows(lists.ptr, lists.item, factor, weights, out)
+    if len(lists) == 1:  # what is served: other threads would take longer to wake than this takes
+        _add_list(lists.item[lists.ptr[0] : lists.ptr[1]], factor, weights, out[0])
+    else:
+        _add_rows(lists.ptr, lists.item, factor, weights, out)
 
 
 def add_entries(history: History, amount: Floats, out: Scores) -> None:
@@ -39,18 +42,24 @@ def owners(ptr: Pointers) -> Pointers:
 @numba.njit(cache=True, parallel=True)
 def _add_rows(ptr, item, factor, weights, out):  # type: ignore[no-untyped-def]
     for q in numba.prange(len(ptr) - 1):
-        e = ptr[q]
-        while e < ptr[q + 1]:
-            if ptr[q + 1] - e >= 4 and (len(factor) == 0 or np.all(factor[e : e + 4] != 0)):
-                _add_four(item[e : e + 4], factor[e : e + 4], weights, out[q])
-                e += 4
-                continue
-            row = weights[item[e]]
-            times = factor[e] if len(factor) else np.float32(1.0)
-            if times != 0:
-                for j in range(out.shape[1]):
-                    out[q, j] += times * row[j]
-            e += 1
+        here = slice(ptr[q], ptr[q + 1])
+        _add_list(item[here], factor[here], weights, out[q])
+
+
+@numba.njit(cache=True)
+def _add_list(item, factor, weights, out):  # type: ignore[no-untyped-def]
+    e = 0
+    while e < len(item):
+        if len(item) - e >= 4 and (len(factor) == 0 or np.all(factor[e : e + 4] != 0)):
+            _add_four(item[e : e + 4], factor[e : e + 4], weights, out)
+            e += 4
+            continue
+        row = weights[item[e]]
+        times = factor[e] if len(factor) else np.float32(1.0)
+        if times != 0:
+            for j in range(len(out)):
+                out[j] += times * row[j]
+        e += 1
 
 
 @numba.njit(cache=True)

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 
 from coterie.serving.dashboard.pages import Pages
 from coterie.serving.feedback import Feedback, feedback
+from coterie.storage import is_path, named
 
 PERIODS = {"7": "7 days", "30": "30 days", "90": "90 days", "all": "everything stored"}
 DAY = 86_400_000_000  # microseconds
@@ -61,5 +62,10 @@ def _rollout(pages: Pages) -> dict[str, Any]:
         "versions": {one.id: one for one in store.versions()},
         "status": status,
         "exploration": pages.deployment.config.answers.exploration,
-        "store": pages.deployment.config.store.address,
+        "store": _place(pages.deployment.config.store.address),
     }
+
+
+def _place(address: str) -> str:
+    """The store as it may be shown: never with a password."""
+    return address if is_path(address) else named(address)

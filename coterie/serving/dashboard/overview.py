@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from coterie.errors import CoterieError
 from coterie.serving.dashboard.pages import HEADERS, Pages
 from coterie.serving.dashboard.traffic import NO_TRAFFIC, traffic
+from coterie.serving.security.access import Caller, caller_of
 from coterie.serving.words import Change
 
 if TYPE_CHECKING:
@@ -42,15 +43,15 @@ def add_to(routes: APIRouter, pages: Pages) -> None:
         return pages.page(request, "overview.html.j2", **now(pages.deployment))
 
     @routes.get("/dashboard/live")
-    async def live() -> Response:
+    async def live(request: Request) -> Response:
+        caller = caller_of(pages.deployment, request.scope, "dashboard")
         if streams.locked():
             told = "Too many pages follow already; reload this one later.\n"
             return PlainTextResponse(told, 503, {**HEADERS, "Retry-After": "30"})
         await streams.acquire()
         headers = {**HEADERS, "X-Accel-Buffering": "no"}
-        return StreamingResponse(
-            _releasing(_events(snapshot), streams), headers=headers, media_type="text/event-stream"
-        )
+        events = _events(snapshot, lambda: _holds(pages.deployment, caller))
+        return StreamingResponse(_releasing(events, streams), headers=headers, media_type="text/event-stream")
 
 
 class Snapshot:
@@ -113,11 +114,11 @@ def _row(deployment: Deployment, served: ServedModel, share: float) -> dict[str,
     return {"version": served.version, "share": share, "name": run.name, "listed": listed}
 
 
-async def _events(snapshot: Snapshot) -> AsyncIterator[str]:
-    """What has changed on the page, as server-sent events."""
+async def _events(snapshot: Snapshot, holds: Callable[[], bool]) -> AsyncIterator[str]:
+    """What has changed on the page, as server-sent events, while who follows may see it."""
     started, said, sent = time.monotonic(), time.monotonic(), ""
     yield "retry: 3000\n\n"
-    while time.monotonic() - started < LIFE and not leaving():
+    while time.monotonic() - started < LIFE and not leaving() and holds():
         content = await run_in_threadpool(snapshot.content)
         if content != sent:
             yield f"event: overview\ndata: {json.dumps(content)}\n\n"
@@ -126,6 +127,13 @@ async def _events(snapshot: Snapshot) -> AsyncIterator[str]:
             yield ": still here\n\n"
             said = time.monotonic()
         await asyncio.sleep(EVERY)
+
+
+def _holds(deployment: Deployment, caller: Caller) -> bool:
+    """Whether who opened the stream may still see it: keys are revoked, and open access ends."""
+    if caller.key_id is None:
+        return deployment.open_access
+    return deployment.keys.holder(caller.key_id, time.time_ns() // 1000) is not None
 
 
 def leaving() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -21,7 +22,8 @@ from coterie.serving.problems import wrong
 from coterie.serving.routes.bodies import Direct, read_either, told, within
 from coterie.serving.routes.recommend import may_speak_for
 from coterie.serving.schemas import EventIn, EventsDone, EventsIn
-from coterie.serving.security.access import caller_of
+from coterie.serving.security.access import Caller, caller_of
+from coterie.serving.words import Event
 
 AHEAD = timedelta(days=1)  # how far another's clock, or its time zone, may be ahead of ours
 
@@ -37,7 +39,8 @@ ABOUT = (
     "One event, or a batch. `eventId` makes it idempotent: what was stored before is counted in `duplicates`, so that "
     "a batch may be sent again. Events of users who have objected, or have not agreed where that is asked for, are "
     "counted in `declined` and not kept. An impression whose items say no position was shown in the order of the list. "
-    "With a publishable key, `user` needs `userToken`. Times lie between 1970 and tomorrow."
+    "With a publishable key, `user` needs `userToken`, and its ids are told apart from those of other keys. Times lie "
+    "between 1970 and tomorrow."
 )
 
 
@@ -65,13 +68,18 @@ def router(deployment: Deployment) -> APIRouter:
             if one.user is not None:
                 pointer = f"{place.format(at)}/userToken"
                 may_speak_for(deployment, caller, one.user, one.user_token, pointer)
-        happened, began = [event_of(one) for one in batch], time.perf_counter()
+        happened, began = [_by(caller, event_of(one)) for one in batch], time.perf_counter()
         receipt = await asyncio.wrap_future(deployment.store.write_events(happened))
         deployment.metrics.written("events", time.perf_counter() - began)
         deployment.metrics.events(happened, receipt)
         return told(EventsDone(stored=receipt.stored, duplicates=receipt.duplicates, declined=receipt.declined))
 
     return routes
+
+
+def _by(caller: Caller, event: Event) -> Event:
+    """The event under an id that pages cannot take from the shop's own: of a publishable key, it begins with its id."""
+    return replace(event, id=f"{caller.key_id}/{event.id}") if caller.publishable else event
 
 
 def _check_times(batch: Sequence[EventIn], place: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,6 +56,8 @@ class Hosts:
             )
         if len(exchange.headers) != len(scope["headers"]) and _ambiguous(scope):
             return _refuse(exchange, send, Denied(400, "a header that counts once was sent twice; send it once"))
+        if b"%" in (raw := scope.get("raw_path") or b"") and not _utf8(raw):
+            return _refuse(exchange, send, Denied(400, "the path is no UTF-8; write ids in UTF-8, percent-encoded"))
         return self._app(scope, receive, send)
 
 
@@ -253,6 +256,15 @@ def is_json(kind: bytes) -> bool:
 def _refuse(exchange: Exchange, send: Send, refusal: Denied) -> Awaitable[None]:
     exchange.refused = REASONS[refusal.status_code]
     return refuse(send, refusal)
+
+
+def _utf8(raw: bytes) -> bool:
+    """Whether ids in a path are what was meant: servers decode what is no UTF-8 to one and the same character."""
+    try:
+        unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ambiguous(scope: Scope) -> bool:
