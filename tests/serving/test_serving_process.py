@@ -184,7 +184,9 @@ def metric(service: Service, name: str) -> float:
 
 def children(pid: int) -> list[int]:
     """The processes that answer: the parent's children, but for Python's own resource tracker."""
-    listed = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
     rows = [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
     return [int(number) for number, command in rows if "spawn_main" in command]
 
