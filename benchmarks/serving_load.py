@@ -286,8 +286,8 @@ def handler(port: int, items: int, processes: int) -> None:
         ids, scores = model.recommend(0, row, N=question["k"], recalculate_user=True)
         return {"items": [{"item": names[i], "score": float(s)} for i, s in zip(ids, scores, strict=True)]}
 
-    listener = socket.create_server(("127.0.0.1", port), backlog=2048)
     parent = all(os.fork() for _ in range(processes - 1))
+    listener = socket.create_server(("127.0.0.1", port), backlog=2048, reuse_port=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     if not parent:
         watch(os.getppid())

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ MOST = 2_000  # connections and requests at a time; more are told to come again 
 CONFIG = "COTERIE_SERVING"  # the settings, for the processes of one service
 
 _PR_SET_PDEATHSIG = 1
+_APART = sys.platform == "linux"  # other systems do not spread connections over sockets at one port
 
 
 def serve(config: ServeConfig, run: Path | None, ready: Callable[[Deployment, str], None]) -> None:
@@ -77,7 +79,7 @@ def address(settings: ServerSettings, port: int) -> str:
 def _several(
     config: ServeConfig, run: Path | None, listener: socket.socket, ready: Callable[[Deployment], None]
 ) -> None:
-    """Processes that share a socket, kept running by uvicorn; each follows what changes in the store."""
+    """Processes that share a port, kept running by uvicorn; each follows what changes in the store."""
     deployment = Deployment.open(config, run)  # what is wrong with run or store is said here, once
     limits = config.access
     shares = {  # a limit is that of all together, and each counts for itself
@@ -88,12 +90,18 @@ def _several(
     with tempfile.TemporaryDirectory(prefix="coterie-metrics-") as folder:
         os.environ[CONFIG], os.environ[SHARED] = config.model_dump_json(), folder
         options = _options(config.server, "coterie.serving.server:worker", factory=True, workers=config.server.workers)
-        supervisor = Multiprocess(options, uvicorn.Server(options).run, [listener])
+        run_one = partial(_run_apart, options) if _APART else uvicorn.Server(options).run
+        supervisor = Multiprocess(options, run_one, [listener])
         threading.Thread(target=_when_up, args=(listener, lambda: ready(deployment)), daemon=True).start()
         try:
             supervisor.run()
         finally:
             deployment.close()
+
+
+def _run_apart(options: uvicorn.Config, held: list[socket.socket] | None) -> None:
+    """One of several processes, on a socket of its own at the port that is `held`; it listens once it can answer."""
+    uvicorn.Server(options).run([_beside(one.family, one.getsockname()) for one in held or ()])
 
 
 def _when_up(listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -175,6 +183,10 @@ def _bound(settings: ServerSettings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
         listener.listen(MOST)
+        if settings.workers > 1 and _APART:  # nobody else listens there; from now on processes of ours may
+            place = listener.getsockname()
+            listener.close()
+            listener = _beside(family, place)
         listener.set_inheritable(True)
     except OSError as error:
         listener.close()
@@ -183,3 +195,15 @@ def _bound(settings: ServerSettings) -> socket.socket:
             "another --port"
         ) from None
     return listener
+
+
+def _beside(family: int, place: Any) -> socket.socket:
+    """A socket that does not listen yet, one of several at one port: each will get its share of the clients.
+
+    Of processes that share one socket, the first that wakes takes every connection that waits, and keeps it.
+    """
+    made = socket.socket(family)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(place)
+    return made
