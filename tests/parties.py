@@ -26,8 +26,7 @@ PATIENCE = 120.0  # seconds: machines that run tests are busy
 class Parties:
     """A federation in `folder`: `logs` are the nodes' logs by name, `jobs` what stands in federation.toml.
 
-    Nodes reach the coordinator through the port that `relay` gives for the one at which it listens, or each through its
-    own, which `address` gives for its name and that port; by default directly.
+    Nodes reach the coordinator through the port that `relay` gives for the one at which it listens; by default itself.
     """
 
     def __init__(
@@ -39,11 +38,9 @@ class Parties:
         relay: Callable[[int], int] | None = None,
         join: Mapping[str, tuple[str, ...]] | None = None,
         config: Mapping[str, str] | None = None,
-        address: Callable[[str, int], int] | None = None,
     ) -> None:
         self.folder, self.logs, self.jobs = folder, dict(logs), jobs
         self.policy, self.relay, self.join, self.config = policy or {}, relay, join or {}, config or {}
-        self.address = address
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.fingerprints: dict[str, str] = {}
         self.hub = folder / "hub"
@@ -123,9 +120,6 @@ class Parties:
             command("coordinator", "approve", name, "--folder", str(self.hub))
             self._set(self.folder / name / "policy.toml", {**usual, **self.policy})
             self._set(self.folder / name / "node.toml", self.config)
-            if self.address is not None:
-                own = {"address": f'"127.0.0.1:{self.address(name, listening)}"'}
-                self._set(self.folder / name / "node.toml", own)
             self._pin(name)
 
     def _join(self, name: str, extra: tuple[str, ...]) -> str:

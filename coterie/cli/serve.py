@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coterie.cli.evaluate import Trust
 from coterie.cli.output import JsonFlag, Output
-from coterie.cli.serving import ConfigOption, StoreOption, opened_store, place
-from coterie.errors import ConfigError, MissingExtra
+from coterie.cli.serving import ConfigOption, StoreOption, config_of, opened_store, place
+from coterie.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from coterie.serving.config import ServeConfig
     from coterie.serving.deployment import Deployment
 
 
@@ -58,12 +57,11 @@ def serve(
         ("server", "workers"): workers,
         ("server", "tls_certificate"): tls_certificate,
         ("server", "tls_key"): tls_key,
-        ("store", "address"): store,
         ("model", "allow"): tuple(allow) if allow else None,
         ("model", "trust"): trust,
         ("federation", "coordinator"): coordinator,
     }
-    settings, out = settings_of(config, flags), Output(json)
+    settings, out = config_of(config, store, flags), Output(json)
     try:
         from coterie.serving.server import serve as run_server
     except ModuleNotFoundError as error:
@@ -73,27 +71,6 @@ def serve(
     if run is None:
         opened_store(settings).close()  # who names no run means a store that is there
     run_server(settings, run, lambda deployment, address: _say(out, deployment, address, run))
-
-
-def settings_of(file: Path | None, flags: dict[tuple[str, str], Any]) -> ServeConfig:
-    """The settings of a file, with what flags say instead.
-
-    Raises:
-        ConfigError: no such file, no TOML, an unknown key or a value out of range.
-    """
-    from coterie.serving.config import ServeConfig
-    from coterie.settingscheck import build_as, read_toml
-
-    values: dict[str, Any] = {} if file is None else read_toml(file)
-    named = dict[tuple[str, str], str]()
-    for (section, key), value in flags.items():
-        if value is None:
-            continue
-        if not isinstance(values.setdefault(section, {}), dict):
-            raise ConfigError(f"{file}: [{section}] must be a table")
-        values[section][key] = value
-        named[section, key] = "--" + {"address": "store"}.get(key, key).replace("_", "-")
-    return build_as(ServeConfig, values, "serve" if file is None else str(file), named)
 
 
 def _say(out: Output, deployment: Deployment, address: str, asked: Path | None) -> None:
@@ -116,7 +93,7 @@ def _say(out: Output, deployment: Deployment, address: str, asked: Path | None) 
     if deployment.open_access:
         lines.append("no key is asked for on this machine, until the first is made: coterie keys create")
     out.result(content, *lines)
-    if asked is not None and asked.resolve() != Path(version.run).resolve():
+    if asked is not None and asked.resolve() != run.resolve():
         out.warn(
             f"{asked} was served before, and the roll-out has gone on to {shown}; to go back: "
             f"coterie rollout swap {asked} --store {place(deployment.config)}"

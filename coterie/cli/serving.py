@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -33,18 +35,27 @@ SinceOption: TypeAlias = Annotated[
 ]
 
 
-def config_of(config: Path | None, store: str | None) -> ServeConfig:
-    """The deployment's configuration, with another store where one is named.
+def config_of(
+    config: Path | None, store: str | None, flags: Mapping[tuple[str, str], Any] = MappingProxyType({})
+) -> ServeConfig:
+    """The deployment's configuration, with another store where one is named, and what further flags say instead.
 
     Raises:
-        ConfigError: the file is missing or wrong.
+        ConfigError: no such file, no TOML, an unknown key or a value out of range.
     """
     from coterie.serving.config import ServeConfig
+    from coterie.settingscheck import build_as, read_toml
 
-    found = ServeConfig() if config is None else ServeConfig.read(config)
-    if store is None:
-        return found
-    return found.model_copy(update={"store": found.store.model_copy(update={"address": store})})
+    values: dict[str, Any] = {} if config is None else read_toml(config)
+    named = {("store", "address"): "--store"}
+    for (section, key), value in {("store", "address"): store, **flags}.items():
+        if value is None:
+            continue
+        if not isinstance(values.setdefault(section, {}), dict):
+            raise ConfigError(f"{config}: [{section}] must be a table")
+        values[section][key] = value
+        named.setdefault((section, key), "--" + key.replace("_", "-"))
+    return build_as(ServeConfig, values, "serve" if config is None else str(config), named)
 
 
 def opened_store(config: ServeConfig, *, create: bool = False) -> ServingStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,29 +28,20 @@ GROUPS = (recommend, items, events, users, model, browser, health)
 
 def create_app(deployment: Deployment) -> FastAPI:
     """Everything that answers, without what protects it."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.state.deployment = deployment
-    for group in GROUPS:
-        app.include_router(group.router(deployment))
+    app = _api(deployment)
     app.include_router(dashboard(deployment))
     app.mount("/static", StaticFiles(packages=[("coterie.serving", "static")]))
     app.add_api_route(
         "/example/shop.html", lambda: RedirectResponse("/static/example/shop.html"), include_in_schema=False
     )
     problems.install(app)
-    describe(app)
     return app
 
 
 def api_description(config: ServeConfig) -> dict[str, Any]:
     """What ``GET /openapi.json`` of a service with these settings says; there need not be one."""
     described = SimpleNamespace(config=config)  # routes ask for everything else when they are called
-    app = FastAPI(docs_url=None, redoc_url=None)
-    app.state.deployment = described
-    for group in GROUPS:
-        app.include_router(group.router(cast("Deployment", described)))
-    describe(app)
-    return app.openapi()
+    return _api(cast("Deployment", described)).openapi()
 
 
 def application(deployment: Deployment) -> Envelope:
@@ -61,13 +51,10 @@ def application(deployment: Deployment) -> Envelope:
 
 
 class Service:
-    """What a server runs: it starts the deployment before the first request, and closes it after the last.
+    """What a server runs: it starts the deployment before the first request, and closes it after the last."""
 
-    `ready` is called when the deployment answers.
-    """
-
-    def __init__(self, deployment: Deployment, ready: Callable[[], None] = lambda: None) -> None:
-        self._deployment, self._ready = deployment, ready
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
         self._app = application(deployment)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,12 +69,21 @@ class Service:
         stay_alone()  # this thread answers one question at a time
         self._deployment.start()
         _settle()
-        self._ready()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._deployment.close()
         self._app.log.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _api(deployment: Deployment) -> FastAPI:
+    """The routes of the API, and their description."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.state.deployment = deployment
+    for group in GROUPS:
+        app.include_router(group.router(deployment))
+    describe(app)
+    return app
 
 
 def _settle() -> None:

@@ -6,13 +6,11 @@ writes with every key explained.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from coterie.privacysettings import Section
-from coterie.settingscheck import build_as, read_toml
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -173,12 +171,3 @@ class ServeConfig(Section):
         "publishable keys may use no others.",
         examples=[{"vegan": "'vegan' in tags", "cheap": "price < 20.0"}],
     )
-
-    @classmethod
-    def read(cls, path: str | Path) -> ServeConfig:
-        """Read a file.
-
-        Raises:
-            ConfigError: no such file, no TOML, an unknown key or a value out of range.
-        """
-        return build_as(cls, read_toml(Path(path)), str(path))
